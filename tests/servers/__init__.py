@@ -1,0 +1,1 @@
+"""Real peers for the tests: everything listens on loopback, on ports the kernel chose."""
