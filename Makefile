@@ -1,0 +1,82 @@
+# Thin targets over scripts/; `make help` lists them. Everything runs in .venv, which
+# scripts/bootstrap makes and keeps up to date. ARGS goes to the command behind a target:
+#   make test-py ARGS="-k cancel -x"
+SHELL := /bin/bash
+PY := .venv/bin/python
+ARGS ?=
+.DEFAULT_GOAL := help
+.PHONY: help setup demo info test test-py test-c asan debug lint types bench bench-quick \
+  cov sdist-test clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv ready for everything below (the other targets do it by themselves)
+	@scripts/bootstrap test
+
+demo: ## thousands of calls against a mock LLM, side by side with a naive loop
+	@scripts/bootstrap run
+	@$(PY) -m llmcurl demo $(ARGS)
+
+info: ## versions and features of libcurl, TLS, Python
+	@scripts/bootstrap run
+	@$(PY) -m llmcurl info $(ARGS)
+
+test: ## everything: C tests, the suite under ASan + UBSan, then the suite itself
+	@scripts/bootstrap test
+	@scripts/test
+
+test-py: ## pytest only
+	@scripts/bootstrap test
+	@$(PY) -m pytest $(ARGS)
+
+test-c: ## the C tests of csrc/core, under ASan + UBSan
+	@scripts/bootstrap test
+	@LLMCURL_WERROR=$${LLMCURL_WERROR:-1} $(PY) scripts/test_c.py $(ARGS)
+
+asan: ## pytest against a build with AddressSanitizer, leaks and UBSan
+	@scripts/bootstrap test
+	@LLMCURL_WERROR=$${LLMCURL_WERROR:-1} scripts/asan $(ARGS)
+
+debug: ## pytest against a -O0 build with assertions, asyncio in debug mode
+	@scripts/bootstrap test
+	@LLMCURL_DEBUG=1 $(PY) setup.py -q build_py --build-lib build/debug \
+	  build_ext --build-lib build/debug
+	@PYTHONPATH=$$PWD/build/debug PYTHONASYNCIODEBUG=1 $(PY) -m pytest $(ARGS)
+
+lint: ## ruff, and the rules for the C sources
+	@scripts/bootstrap test
+	@$(PY) -m ruff check .
+	@$(PY) -m pytest -q tests/test_source.py
+
+types: ## stubs against the built extension, mypy on the package
+	@scripts/bootstrap test
+	@$(PY) -m mypy.stubtest llmcurl._native
+	@$(PY) -m mypy python/llmcurl
+
+bench: ## the benchmarks, with the peers that are installed
+	@scripts/bootstrap test
+	@$(PY) benchmarks/run.py $(ARGS)
+
+bench-quick: ## the same, in a minute or so
+	@scripts/bootstrap test
+	@$(PY) benchmarks/run.py --quick $(ARGS)
+
+cov: ## line coverage of the C sources by the suite, into build/cov
+	@scripts/bootstrap test
+	@rm -rf build/cov; find . -name '*.gcda' -path './build/*' -delete
+	@LLMCURL_COVERAGE=1 $(PY) setup.py -q build_py --build-lib build/cov \
+	  build_ext --build-lib build/cov
+	@PYTHONPATH=$$PWD/build/cov $(PY) -m pytest -q $(ARGS)
+	@find build/objects -name '*.gcda' -exec gcov -n {} + | grep -A1 "^File 'csrc.*\.c'"
+
+sdist-test: ## build the sdist, install it into a fresh venv, import it
+	@scripts/bootstrap test
+	@scripts/sdist-test
+
+clean: ## remove what was built
+	rm -rf build dist python/llmcurl.egg-info python/llmcurl/_native*.so .venv/.built
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+distclean: clean ## also remove .venv and the caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

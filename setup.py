@@ -1,0 +1,127 @@
+"""Builds llmcurl._native from csrc/. Everything else is in pyproject.toml.
+
+Environment, and nothing else:
+  LLMCURL_CURL_PREFIX  build against the libcurl in this prefix (shared, or static if only
+                       libcurl.a is there) instead of the system's
+  LLMCURL_WERROR=1     warnings are errors
+  LLMCURL_DEBUG=1      -O0, assertions and invariant checks
+  LLMCURL_SANITIZE=1   the same checks under AddressSanitizer and UndefinedBehaviorSanitizer
+  LLMCURL_COVERAGE=1   gcov
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from find_curl import accepts, compiler, find_curl, find_openssl  # noqa: E402
+
+
+def switch(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0")
+
+
+def files(*patterns: str) -> list[str]:
+    return sorted(str(p.relative_to(ROOT)) for pat in patterns for p in ROOT.glob(pat))
+
+
+class BuildExt(build_ext):
+    """Finds the libraries when a build is asked for, and compiles only what changed."""
+
+    def build_extensions(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise SystemExit("llmcurl: only Linux is supported, the reactor stands on epoll.")
+        compiler()
+        if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+            name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+            raise SystemExit(
+                f"llmcurl: Python.h is missing: install {name}-dev (Debian, Ubuntu), "
+                "python3-devel (Fedora) or python3-dev (Alpine)."
+            )
+        for ext in self.extensions:
+            self.prepare(ext)
+        self.compile_all = self.compiler.compile
+        self.compiler.compile = self.compile_changed
+        super().build_extensions()
+
+    def prepare(self, ext: Extension) -> None:
+        curl = find_curl()
+        openssl = find_openssl(curl)
+        cflags = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wshadow"]
+        libs: list[str] = []
+        sanitize, debug = switch("LLMCURL_SANITIZE"), switch("LLMCURL_DEBUG")
+        if switch("LLMCURL_WERROR"):
+            cflags.append("-Werror")
+        if sanitize:
+            checks = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+            cflags += ["-O1", "-g", *checks, "-fno-sanitize-recover=undefined"]
+            libs += checks
+        elif debug:
+            cflags += ["-O0", "-g3", "-U_FORTIFY_SOURCE"]
+        else:
+            cflags.append("-O2")
+        if sanitize or debug:
+            # Python's own flags bring NDEBUG along, which would switch assert() off
+            cflags += ["-UNDEBUG", "-DLC_DEBUG=1"]
+        if switch("LLMCURL_COVERAGE"):
+            cflags += ["--coverage", "-fprofile-update=atomic"]
+            libs.append("--coverage")
+        elif not sanitize and not debug:
+            for lto in ("-flto=auto", "-flto"):
+                if accepts([lto, "-O2"]):
+                    cflags.append(lto)
+                    libs += [lto, "-O2"]
+                    break
+        cflags.append(f"-DLC_HAVE_OPENSSL={1 if openssl else 0}")
+        cflags += curl.cflags + (openssl.cflags if openssl else [])
+        libs += curl.libs + (openssl.libs if openssl else [])
+        ext.extra_compile_args = cflags
+        ext.extra_link_args = libs
+        # objects of different flags live in different directories; linking is always done anew
+        key = (cflags, curl.version, compiler(), sysconfig.get_config_var("SOABI"), sys.prefix)
+        tag = hashlib.sha256(repr(key).encode()).hexdigest()[:10]
+        self.build_temp = os.path.join("build", "objects", tag)
+        self.force = True
+        print(f"llmcurl: libcurl {curl.version} from {curl.source}, "
+              f"OpenSSL {'yes' if openssl else 'no'}")
+
+    def compile_changed(self, sources, output_dir=None, depends=None, **options):
+        """Compiles, in parallel, the sources that are newer than their object file."""
+        objects = self.compiler.object_filenames(sources, output_dir=output_dir)
+        newest = max((os.path.getmtime(h) for h in depends or ()), default=0.0)
+        stale = []
+        for source, obj in zip(sources, objects, strict=True):
+            wanted = max(newest, os.path.getmtime(source))
+            if not os.path.exists(obj) or os.path.getmtime(obj) <= wanted:
+                os.makedirs(os.path.dirname(obj), exist_ok=True)
+                stale.append(source)
+
+        def one(source: str) -> None:
+            self.compile_all([source], output_dir=output_dir, depends=depends, **options)
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+            list(threads.map(one, stale))
+        return objects
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "llmcurl._native",
+            sources=files("csrc/core/*.c", "csrc/py/*.c"),
+            include_dirs=["csrc/core", "csrc/py"],
+            depends=["setup.py", *files("csrc/core/*.h", "csrc/py/*.h")],
+        )
+    ],
+    cmdclass={"build_ext": BuildExt},
+)
