@@ -32,6 +32,7 @@ class Seen:
     raw_body: bytes = b""  # body as received, chunk framing included
     body_done: bool = False
     at: float = field(default_factory=time.monotonic)
+    sent: int = 0  # bytes of the answer taken by the kernel
     gone: float | None = None  # when the peer's end of the connection was seen closed during this request
 
     def header(self, name: str) -> str | None:
@@ -131,7 +132,7 @@ class Connection:
         """The same without reading: the client's sends fill up all buffers and then stall."""
         self.writer.transport.pause_reading()
         peer, ours = (self.writer.get_extra_info(name)[1] for name in ("peername", "sockname"))
-        while _established(peer, ours):
+        while _established(peer, ours):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         self.lost()
 
@@ -147,6 +148,8 @@ class Connection:
         try:
             self.writer.write(data)
             await self.writer.drain()
+            if self.request is not None:
+                self.request.sent += len(data)
         except ConnectionError:
             self.lost()
 
@@ -179,6 +182,7 @@ class Chaos(ThreadedServer):
     def __init__(self, **options) -> None:
         super().__init__(**options)
         self.seen: list[Seen] = []
+        self._accepted_before = self._open_before = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from servers.chaos_scripts import SCRIPTS, unknown
@@ -200,12 +204,18 @@ class Chaos(ThreadedServer):
 
     def reset_log(self) -> None:
         self.seen = []
-        self._base = self.connections
+        self._accepted_before = self.connections
+        self._open_before = self.peak = self.open
 
     @property
     def new_connections(self) -> int:
         """Connections accepted since `reset_log`."""
-        return self.connections - getattr(self, "_base", 0)
+        return self.connections - self._accepted_before
+
+    @property
+    def new_peak(self) -> int:
+        """The most connections open at the same time since `reset_log`."""
+        return self.peak - self._open_before
 
     def requests(self, path: str | None = None) -> list[Seen]:
         return [seen for seen in list(self.seen) if path is None or seen.path == path]
@@ -234,5 +244,5 @@ class Chaos(ThreadedServer):
         return sum(seen.gone is not None for seen in self.requests(path))
 
     async def wait_closed(self, timeout: float = 5.0) -> None:
-        """Until no connection is open any more."""
-        await until(lambda: self.open == 0, timeout, "every connection closed")
+        """Until no connection accepted since `reset_log` is open any more."""
+        await until(lambda: self.open <= self._open_before, timeout, "every connection closed")

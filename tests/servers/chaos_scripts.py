@@ -57,7 +57,7 @@ async def pause(c: Connection, seconds: float) -> None:
     """Sleep, but notice a client that leaves meanwhile (nothing else may arrive: no pipelining)."""
     try:
         data = await asyncio.wait_for(c.reader.read(1), seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         return
     except ConnectionError:
         data = b""

@@ -217,7 +217,7 @@ class Nginx:
         nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         if nofile == resource.RLIM_INFINITY:
             nofile = 1 << 20
-        for attempt in range(5):  # a port may be taken between our look and nginx's bind
+        for _ in range(5):  # a port may be taken between our look and nginx's bind
             ports = _free_ports(4)
             values = {
                 "DIR": self.folder, "MODULES": modules, "CERT": self.cert, "KEY": self.key,
@@ -225,7 +225,7 @@ class Nginx:
                 "NOFILE": nofile, "CONNECTIONS": min(nofile, 65536),
                 "HTTP": ports[0], "H2C": ports[1], "HTTPS": ports[2], "HTTPS2": ports[3],
             }  # fmt: skip
-            text = re.sub(r"@([A-Z0-9]+)@", lambda m: str(values[m.group(1)]), CONFIG)
+            text = re.sub(r"@([A-Z0-9]+)@", lambda m, values=values: str(values[m.group(1)]), CONFIG)
             (self.folder / "nginx.conf").write_text(text)
             command = [binary, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", str(self.folder / "error.log")]
             self.process = subprocess.Popen(

@@ -25,6 +25,7 @@ class ThreadedServer:
         self.tls = tls
         self.connections = 0  # accepted so far
         self.open = 0  # open now
+        self.peak = 0  # the most that were open at the same time
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task] = set()
@@ -67,6 +68,7 @@ class ThreadedServer:
         self._tasks.add(task)
         self.connections += 1
         self.open += 1
+        self.peak = max(self.peak, self.open)
         try:
             await self.handle(reader, writer)
         except (OSError, EOFError, asyncio.CancelledError, asyncio.LimitOverrunError):

@@ -26,7 +26,7 @@ class Authority:
         other = trustme.CA(organization_name="somebody else")
         self.other_ca_file = self.folder / "other-ca.pem"
         other.cert_pem.write_to_path(str(self.other_ca_file))
-        past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+        past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
         self.good = self._write("good", self.ca.issue_cert("127.0.0.1", "localhost", "::1"))
         self.wrong_host = self._write("wrong-host", self.ca.issue_cert("wrong.example"))
         self.expired = self._write("expired", self.ca.issue_cert("127.0.0.1", "localhost", not_before=past, not_after=past + datetime.timedelta(days=1)))
@@ -78,13 +78,13 @@ class TlsServers:
         old.maximum_version = ssl.TLSVersion.TLSv1_2  # here the refusal is part of the handshake
         self.wants_client_cert_tls12 = Chaos(tls=old)
         self.plain = Chaos()  # speaks no TLS at all
-        self._all = [server for server in vars(self).values() if isinstance(server, Chaos)]
+        self.all = [server for server in vars(self).values() if isinstance(server, Chaos)]
 
     def __enter__(self) -> TlsServers:
-        for server in self._all:
+        for server in self.all:
             server.start()
         return self
 
     def __exit__(self, *exc) -> None:
-        for server in self._all:
+        for server in self.all:
             server.stop()
