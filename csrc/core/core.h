@@ -1,0 +1,303 @@
+/* core.h - the structs of the core and who points at whom.
+ *
+ * Job: one place that shows reactor, pool, origin, lane, slot and transfer side
+ * by side; each file's own header declares what it does with them. Not its job:
+ * behaviour. Used by: all of csrc/core but the parsers; csrc/py reads fields.
+ * Threads: everything belongs to the reactor's thread, but for `foreign`.
+ *
+ *   reactor 1-n pool 1-n origin 1-n lane (one CURLM) 1-n xfer 1-1 slot (one easy handle)
+ */
+#ifndef LC_CORE_H
+#define LC_CORE_H
+
+#include "buf.h"
+#include "evset.h"
+#include "head.h"
+#include "lc_common.h"
+#include "timers.h"
+#include "tls.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+
+typedef struct lc_reactor lc_reactor;
+typedef struct lc_pool lc_pool;
+typedef struct lc_origin lc_origin;
+typedef struct lc_lane lc_lane;
+typedef struct lc_slot lc_slot;
+typedef struct lc_xfer lc_xfer;
+
+#define LC_MS 1000000LL
+#define LC_WIDTH_H1 32 /* transfers a lane: libcurl scans its connections one by one */
+#define LC_WIDTH_H2 64 /* streams a connection, one connection a lane */
+
+enum { LC_TIMER_LANE = 1, LC_TIMER_WATCH, LC_TIMER_XFER };
+
+/* Why a transfer ended, when libcurl's own code does not say it all. */
+typedef enum lc_reason {
+  LC_END_CURL = 0, /* as `code` says; CURLE_OK = answered */
+  LC_END_CONNECT_TIMEOUT,
+  LC_END_READ_TIMEOUT,
+  LC_END_WRITE_TIMEOUT,
+  LC_END_POOL_TIMEOUT,
+  LC_END_TOTAL_TIMEOUT,
+  LC_END_TOO_LARGE,
+  LC_END_FD_LIMIT,
+  LC_END_STALE, /* the kept connection died and sending again was not safe */
+  LC_END_CLOSED /* the pool was closed under it */
+} lc_reason;
+
+/* What is new about a transfer; collected until the owner looks. */
+enum {
+  LC_NEWS_HEAD = 1, /* stream: the final header block is there */
+  LC_NEWS_DATA = 2, /* stream: body bytes are there */
+  LC_NEWS_WANT = 4, /* upload: room for more body bytes */
+  LC_NEWS_DONE = 8
+};
+
+typedef enum lc_state {
+  LC_XFER_NEW = 0, /* made, or recycled */
+  LC_XFER_QUEUED,  /* in its pool's queue */
+  LC_XFER_ACTIVE,  /* has a slot and a lane */
+  LC_XFER_DONE     /* nothing of libcurl's is left in it */
+} lc_state;
+
+/* A request header list, shared by all calls that send the same. */
+typedef struct lc_headers {
+  struct curl_slist *list; /* owned */
+  uint32_t refs;
+  uint32_t bytes; /* on the wire, about */
+} lc_headers;
+
+/* A parsed request URL of a pool. */
+typedef struct lc_target {
+  char *url;         /* owned */
+  lc_origin *origin; /* borrowed: origins live as long as their pool, which `pool` keeps */
+  lc_pool *pool;     /* borrowed: whoever holds a target holds its pool */
+  uint32_t refs;
+  uint32_t url_len;
+} lc_target;
+
+/* Nanoseconds, 0 = none. */
+typedef struct lc_timeouts {
+  int64_t connect, read, write, pool, total;
+} lc_timeouts;
+
+typedef enum lc_method { LC_GET = 0, LC_HEAD, LC_POST, LC_PUT, LC_PATCH, LC_DELETE, LC_OPTIONS, LC_OTHER } lc_method;
+
+/* Microseconds since the transfer was started in libcurl, -1 = did not happen. */
+typedef struct lc_times {
+  int64_t dns, connect, tls, sent, first_byte, done;
+} lc_times;
+
+/* Transfers that wait, first in first out. */
+typedef struct lc_queue {
+  lc_xfer *head, *tail; /* borrowed: a transfer leaves its queue before it goes */
+  uint32_t count;
+} lc_queue;
+
+struct lc_xfer {
+  lc_xfer *next, *prev; /* its queue, or its lane's list, or the reactor's free list */
+  lc_queue *queue;      /* borrowed: the one it waits in, NULL = none */
+  lc_xfer *news_next;   /* the reactor's news list */
+  lc_xfer *drop_next;   /* the reactor's list of cancelled transfers */
+  lc_pool *pool;        /* owned reference */
+  lc_target *target;    /* owned reference */
+  lc_headers *headers;  /* owned reference */
+  lc_lane *lane;        /* borrowed while ACTIVE: a lane with transfers is never freed */
+  lc_slot *slot;        /* owned while ACTIVE */
+  void *owner;          /* borrowed: the owner cancels before it goes; NULL = nobody waits */
+  void *body_owner;     /* opaque to the core: keeps `body` alive, csrc/py lets it go */
+  const char *body;     /* borrowed from body_owner */
+  size_t body_len;
+  char method_name[24];
+  lc_timeouts timeouts;
+  lc_timer timer;
+  int64_t created, started, connected, activity; /* ns, 0 = not yet */
+  lc_times times;
+  lc_head head;
+  lc_buf in;      /* body bytes that arrived */
+  size_t in_high; /* stream: pause libcurl at this many */
+  uint64_t received;
+  lc_buf up;      /* body bytes to send, fed by the owner */
+  int64_t up_len; /* of a fed body in all, -1 = unknown */
+  uint64_t sent_seen;
+  CURLcode code;
+  uint32_t new_connections;
+  int os_errno;
+  uint8_t method;  /* lc_method */
+  uint8_t state;   /* lc_state */
+  uint8_t reason;  /* lc_reason */
+  uint8_t news;    /* LC_NEWS_* */
+  uint8_t phase_at_end;
+  unsigned in_news : 1;
+  unsigned dropped : 1;    /* on the drop list */
+  unsigned streaming : 1;  /* body goes to the owner piece by piece */
+  unsigned feeding : 1;    /* body comes from the owner piece by piece */
+  unsigned up_eof : 1;
+  unsigned up_failed : 1;  /* the owner cannot go on feeding */
+  unsigned up_paused : 1;
+  unsigned up_started : 1;
+  unsigned in_paused : 1;
+  unsigned replay_unsent_only : 1; /* not even idempotent methods go out twice */
+  unsigned retried : 1;            /* put back into the queue for want of descriptors */
+  unsigned http_version : 2;       /* 0 = the pool's choice, 1 = 1.1 */
+  unsigned one_shot : 1;           /* its connection is not kept */
+  char error[CURL_ERROR_SIZE];
+};
+
+/* An easy handle with what it was last told, so that only changes are set. */
+struct lc_slot {
+  CURL *easy; /* owned */
+  lc_slot *next; /* the pool's free list */
+  lc_pool *pool; /* borrowed: a pool frees its slots before it goes */
+  lc_xfer *xfer; /* borrowed: the transfer being run, NULL when free */
+  lc_target *target; /* owned reference: the URL it was set to */
+  lc_headers *headers; /* owned reference: the list it was set to */
+  uint8_t method; /* lc_method + 1, 0 = unknown */
+  uint8_t body_kind; /* 0 unknown, 1 none, 2 bytes, 3 fed */
+  uint8_t http_version;
+  unsigned one_shot : 1;
+  unsigned emfile : 1;
+  unsigned refused : 1; /* a replay was refused in the prereq callback */
+  uint8_t tries; /* times the request was about to be sent */
+  int local_port;
+  char error[CURL_ERROR_SIZE];
+};
+
+struct lc_lane {
+  CURLM *multi; /* owned */
+  lc_origin *origin; /* borrowed: an origin frees its lanes before it goes */
+  lc_lane *next, *prev; /* the origin's list named by `where` */
+  lc_lane *kick_next; /* the reactor's kick list */
+  lc_xfer *xfers; /* the transfers in it */
+  lc_timer timer; /* libcurl's time-out */
+  lc_timer watch; /* the end of keep-alive; silence of a lane that has transfers */
+  int64_t last_event; /* ns */
+  uint32_t active; /* transfers */
+  uint32_t starting; /* of these: not yet run since they were added */
+  uint32_t socks; /* open sockets */
+  uint32_t idle; /* of these: known to be kept and alive */
+  uint32_t dead; /* of these: closed by the peer while idle */
+  uint8_t where; /* 0 none, else index into origin->lanes + 1 */
+  unsigned kicked : 1;
+  unsigned in_curl : 1;
+};
+
+enum { LC_LANES_IDLE = 0, LC_LANES_ROOM = 1, LC_LANES_FULL = 2 };
+
+typedef enum lc_proto { LC_PROTO_UNKNOWN = 0, LC_PROTO_H1, LC_PROTO_H2 } lc_proto;
+
+struct lc_origin {
+  lc_origin *next; /* the pool's hash chain */
+  lc_pool *pool; /* borrowed */
+  lc_lane *lanes[3];
+  char *key; /* owned: scheme://host:port */
+  uint32_t width;
+  uint8_t proto; /* lc_proto */
+  unsigned https : 1;
+  unsigned named : 1; /* the host needs a name server */
+  int64_t resolved; /* ns of the last connection attempt whose name was known, 0 = never */
+  lc_xfer *scout; /* borrowed: the transfer that resolves the name for the others */
+  lc_queue waiting; /* for the scout */
+};
+
+#define LC_ORIGIN_BUCKETS 64
+
+/* What csrc/py sets before lc_pool_open. Strings are owned by the pool. */
+typedef struct lc_pool_config {
+  char *proxy, *proxy_userpwd, *cert, *cert_key, *cert_password, *cainfo, *capath;
+  char *interface_name, *unix_socket, *sni_host;
+  struct curl_slist *proxy_headers; /* owned */
+  lc_tls *tls; /* owned reference, NULL = libcurl's own loading */
+  char *ca_blob; /* owned, NULL unless `tls` cannot be used */
+  size_t ca_blob_len;
+  unsigned verify_peer : 1;
+  unsigned verify_host : 1;
+  unsigned http1 : 1;
+  unsigned http2 : 1;
+  unsigned tls_min; /* 0 default, 12, 13 */
+  uint32_t max_connections; /* 0 = as many as descriptors allow */
+  uint32_t max_keepalive; /* UINT32_MAX = all */
+  uint32_t max_in_flight; /* 0 = no limit */
+  int64_t keepalive_expiry; /* ns, 0 = none */
+  size_t max_body; /* bytes of a buffered answer */
+  size_t stream_high; /* bytes */
+  size_t max_head; /* bytes */
+  int keepidle, keepintvl; /* seconds */
+  int connect_retries;
+} lc_pool_config;
+
+struct lc_pool {
+  lc_pool *next, *prev; /* the reactor's list */
+  lc_pool *foreign_next; /* the reactor's list of pools released on another thread */
+  lc_reactor *reactor; /* owned reference */
+  uint32_t refs; /* the owner's and one per transfer and target */
+  unsigned opened : 1;
+  unsigned closed : 1; /* nothing new; connections go as they fall idle */
+  unsigned stalled : 1; /* out of descriptors: waits for a transfer to end */
+  unsigned sweep : 1;   /* a lane may be freed at the end of the step */
+  unsigned sweep_all : 1; /* descriptors are short: every idle lane goes */
+  lc_pool_config config;
+  CURLSH *share; /* owned */
+  lc_slot *slots; /* free ones */
+  lc_origin *origins[LC_ORIGIN_BUCKETS];
+  lc_queue queue;
+  uint32_t active; /* transfers */
+  uint32_t keeping; /* transfers whose connection will be kept */
+  uint32_t idle; /* kept connections, all lanes */
+  uint32_t conns; /* open sockets, all lanes */
+  uint32_t dead; /* of these: closed by the peer while idle */
+  uint64_t started_total, connections_total;
+};
+
+/* One entry per descriptor number. */
+typedef struct lc_sock {
+  lc_lane *lane; /* borrowed, NULL = free entry: cleared when the lane closes its sockets */
+  uint32_t gen; /* tells a number's present life from its earlier ones */
+  uint8_t want; /* LC_EV_* libcurl waits for */
+  uint8_t mask; /* LC_EV_* registered */
+  unsigned ours : 1; /* made by our open-socket callback: stays registered */
+  unsigned registered : 1;
+  unsigned idle : 1; /* kept, no transfer on it */
+  unsigned dead : 1; /* its peer closed it while idle */
+} lc_sock;
+
+/* What the kernel said of a connection that was closed while in use. */
+typedef struct lc_obituary {
+  int local_port;
+  int64_t unacked; /* bytes sent and never taken by the peer's kernel */
+} lc_obituary;
+
+#define LC_OBITUARIES 16
+
+typedef struct lc_stats {
+  uint64_t started, finished, cancelled, rescues, replays, connections, runs;
+} lc_stats;
+
+struct lc_reactor {
+  lc_evset ev;
+  lc_timers timers;
+  lc_sock *socks; /* owned, indexed by fd */
+  uint32_t socks_cap;
+  uint32_t gen;
+  int64_t now; /* read once per step */
+  lc_pool *pools;
+  lc_lane *kick_head, *kick_tail;
+  lc_xfer *news_head, *news_tail;
+  lc_xfer *drop_head;
+  lc_xfer *free_xfers;
+  uint32_t free_count;
+  uint32_t refs;
+  int pid_gen; /* fork generation it was made in */
+  unsigned failed_alloc : 1; /* a callback ran out of memory */
+  unsigned start_wanted : 1; /* some pool may start something */
+  lc_obituary dead[LC_OBITUARIES];
+  uint32_t dead_next;
+  pthread_mutex_t foreign_lock;
+  lc_xfer *foreign_drops; /* under foreign_lock */
+  lc_pool *foreign_pools; /* under foreign_lock: closed on another thread */
+  lc_stats stats;
+};
+
+#endif

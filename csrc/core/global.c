@@ -1,0 +1,37 @@
+/* global.c - the only process-wide state: libcurl's start-up and a fork counter.
+ *
+ * Job: curl_global_init exactly once whatever threads and interpreters come
+ * (libcurl(3): GLOBAL CONSTANTS), and to know that this process is a forked
+ * child, which must not touch its parent's connections. Never undone: other
+ * users of libcurl in the process may still be at work. Used by: csrc/py.
+ * Threads: any.
+ */
+#include "reactor.h"
+
+#include <stdatomic.h>
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static lc_rc result = LC_OK;
+static atomic_int generation;
+
+static void in_child(void)
+{
+  atomic_fetch_add(&generation, 1);
+}
+
+static void init(void)
+{
+  if(curl_global_init(CURL_GLOBAL_DEFAULT) || pthread_atfork(NULL, NULL, in_child))
+    result = LC_ERR_CURL;
+}
+
+lc_rc lc_global_init(void)
+{
+  pthread_once(&once, init);
+  return result;
+}
+
+int lc_fork_generation(void)
+{
+  return atomic_load(&generation);
+}

@@ -1,0 +1,317 @@
+/* lane.c - see lane.h. */
+#include "lane.h"
+
+#include "lc_alloc.h"
+#include "lc_live.h"
+#include "pool.h"
+#include "slot.h"
+#include "socks.h"
+#include "xfer.h"
+
+#define SILENCE (5000 * LC_MS) /* a lane with transfers and no event for so long gets one perform */
+
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
+{
+  lc_lane *lane = userp;
+  unsigned want = 0;
+  (void)easy;
+  (void)socketp;
+  if(what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+    want |= LC_EV_IN;
+  if(what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+    want |= LC_EV_OUT;
+  /* -1 makes libcurl abort the lane's transfers: better than never waking them */
+  return lc_sock_want(lane->origin->pool->reactor, fd, lane, want) ? -1 : 0;
+}
+
+static int on_timer(CURLM *multi, long ms, void *userp)
+{
+  lc_lane *lane = userp;
+  lc_reactor *r = lane->origin->pool->reactor;
+  (void)multi;
+  if(ms < 0)
+    lc_timer_clear(&lane->timer);
+  else if(ms == 0) {
+    lc_timer_clear(&lane->timer);
+    lc_lane_kick(lane);
+  }
+  else if(lc_timer_set(&r->timers, &lane->timer, lc_now() + ms * LC_MS))
+    return -1;
+  return 0;
+}
+
+lc_lane *lc_lane_new(lc_origin *origin)
+{
+  lc_lane *lane = lc_calloc(1, sizeof(*lane));
+  CURLMcode code;
+
+  if(!lane)
+    return NULL;
+  lane->origin = origin;
+  lc_timer_init(&lane->timer, LC_TIMER_LANE);
+  lc_timer_init(&lane->watch, LC_TIMER_WATCH);
+  lane->multi = curl_multi_init();
+  if(!lane->multi)
+    goto error;
+  code = curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+  if(!code)
+    code = curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane);
+  if(!code)
+    code = curl_multi_setopt(lane->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+  if(!code)
+    code = curl_multi_setopt(lane->multi, CURLMOPT_TIMERDATA, lane);
+  if(!code)
+    code = curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, (long)origin->width * 2);
+  if(!code)
+    code = curl_multi_setopt(lane->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)LC_WIDTH_H2);
+  if(!code)
+    code = curl_multi_setopt(lane->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+  if(code)
+    goto error;
+  lc_live_add(LC_LIVE_LANE, 1);
+  lc_lane_relist(lane);
+  return lane;
+error:
+  if(lane->multi)
+    curl_multi_cleanup(lane->multi);
+  lc_free(lane);
+  return NULL;
+}
+
+static void unlist(lc_lane *lane)
+{
+  if(!lane->where)
+    return;
+  if(lane->prev)
+    lane->prev->next = lane->next;
+  else
+    lane->origin->lanes[lane->where - 1] = lane->next;
+  if(lane->next)
+    lane->next->prev = lane->prev;
+  lane->next = lane->prev = NULL;
+  lane->where = 0;
+}
+
+void lc_lane_relist(lc_lane *lane)
+{
+  lc_origin *origin = lane->origin;
+  uint8_t where;
+
+  if(lane->active >= origin->width)
+    where = LC_LANES_FULL;
+  else if(origin->proto == LC_PROTO_H2 ? lane->socks > 0 : lane->idle > lane->starting)
+    where = LC_LANES_IDLE;
+  else
+    where = LC_LANES_ROOM;
+  if(lane->where == where + 1)
+    return;
+  unlist(lane);
+  lane->next = origin->lanes[where];
+  if(lane->next)
+    lane->next->prev = lane;
+  origin->lanes[where] = lane;
+  lane->where = (uint8_t)(where + 1);
+}
+
+static void unkick(lc_lane *lane)
+{
+  lc_reactor *r = lane->origin->pool->reactor;
+  lc_lane **link = &r->kick_head;
+  lc_lane *before = NULL;
+
+  if(!lane->kicked)
+    return;
+  while(*link && *link != lane) {
+    before = *link;
+    link = &(*link)->kick_next;
+  }
+  *link = lane->kick_next;
+  if(r->kick_tail == lane)
+    r->kick_tail = before;
+  lane->kicked = 0;
+}
+
+void lc_lane_free(lc_lane *lane)
+{
+  lc_reactor *r = lane->origin->pool->reactor;
+  LC_ASSERT(!lane->active && !lane->xfers);
+  curl_multi_cleanup(lane->multi); /* closes its sockets: the table forgets them */
+  unkick(lane);
+  unlist(lane);
+  lc_timer_remove(&r->timers, &lane->timer);
+  lc_timer_remove(&r->timers, &lane->watch);
+  lc_free(lane);
+  lc_live_add(LC_LIVE_LANE, -1);
+}
+
+void lc_lane_kick(lc_lane *lane)
+{
+  lc_reactor *r = lane->origin->pool->reactor;
+  if(lane->kicked)
+    return;
+  lane->kicked = 1;
+  lane->kick_next = NULL;
+  if(r->kick_tail)
+    r->kick_tail->kick_next = lane;
+  else
+    r->kick_head = lane;
+  r->kick_tail = lane;
+}
+
+CURLMcode lc_lane_add(lc_lane *lane, lc_xfer *x)
+{
+  lc_pool *pool = x->pool;
+  lc_reactor *r = pool->reactor;
+  CURLMcode code;
+
+  x->lane = lane;
+  x->started = r->now;
+  x->state = LC_XFER_ACTIVE;
+  code = curl_multi_add_handle(lane->multi, x->slot->easy);
+  if(code) {
+    x->lane = NULL;
+    return code;
+  }
+  x->prev = NULL;
+  x->next = lane->xfers;
+  if(x->next)
+    x->next->prev = x;
+  lane->xfers = x;
+  lane->active++;
+  lane->starting++;
+  pool->active++;
+  if(!x->one_shot)
+    pool->keeping++;
+  pool->started_total++;
+  r->stats.started++;
+  lc_lane_relist(lane);
+  lc_lane_kick(lane);
+  lc_xfer_rearm(x);
+  lane->last_event = r->now;
+  if(lc_timer_set(&r->timers, &lane->watch, r->now + SILENCE))
+    r->failed_alloc = 1;
+  return CURLM_OK;
+}
+
+void lc_lane_remove(lc_lane *lane, lc_xfer *x)
+{
+  lc_pool *pool = x->pool;
+  CURLMcode code = curl_multi_remove_handle(lane->multi, x->slot->easy);
+  LC_ASSERT(!code);
+  (void)code;
+  if(x->prev)
+    x->prev->next = x->next;
+  else
+    lane->xfers = x->next;
+  if(x->next)
+    x->next->prev = x->prev;
+  x->next = x->prev = NULL;
+  x->lane = NULL;
+  lane->active--;
+  pool->active--;
+  pool->stalled = 0;
+  if(!x->one_shot)
+    pool->keeping--;
+  if(lane->starting > lane->active)
+    lane->starting = lane->active;
+  if(!lane->active) {
+    lc_reactor *r = pool->reactor;
+    int64_t keep = pool->config.keepalive_expiry;
+    lane->last_event = r->now;
+    /* the timer is lazy: this moves nothing in the heap */
+    if(lc_timer_set(&r->timers, &lane->watch, keep ? r->now + keep : LC_NEVER))
+      r->failed_alloc = 1;
+    lc_pool_lane_settled(lane);
+  }
+  lc_lane_relist(lane);
+}
+
+/* Ends what libcurl says is done. `fd` is the socket whose event was served,
+ * -1 for none: a single transfer that ended well left its connection there. */
+static void harvest(lc_lane *lane, int fd)
+{
+  lc_reactor *r = lane->origin->pool->reactor;
+  CURLMsg *msg;
+  int left, count = 0, kept = 1;
+
+  while((msg = curl_multi_info_read(lane->multi, &left)) != NULL) {
+    CURLcode result = msg->data.result; /* msg goes with remove_handle */
+    char *private_data = NULL;
+    lc_slot *slot;
+    lc_xfer *x;
+
+    if(msg->msg != CURLMSG_DONE)
+      continue;
+    if(curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &private_data) || !private_data)
+      continue;
+    slot = (lc_slot *)(void *)private_data;
+    x = slot->xfer;
+    count++;
+    if(result || x->one_shot)
+      kept = 0;
+    if(result && slot->emfile && lc_pool_requeue(x))
+      continue;
+    if(result && slot->refused)
+      lc_xfer_finish(x, LC_END_STALE, result);
+    else if(result && slot->emfile)
+      lc_xfer_finish(x, LC_END_FD_LIMIT, result);
+    else
+      lc_xfer_finish(x, (lc_reason)x->reason, result);
+  }
+  if(count == 1 && kept && fd >= 0)
+    lc_sock_idle(r, fd);
+}
+
+void lc_lane_run(lc_lane *lane)
+{
+  int running = 0;
+  CURLMcode code = curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+  LC_ASSERT(!code);
+  (void)code;
+  lane->starting = 0;
+  harvest(lane, -1);
+  lc_lane_relist(lane);
+}
+
+void lc_lane_event(lc_lane *lane, int fd, unsigned events)
+{
+  int running = 0, bits = 0;
+  CURLMcode code;
+
+  if(events & (LC_EV_IN | LC_EV_HUP))
+    bits |= CURL_CSELECT_IN;
+  if(events & LC_EV_OUT)
+    bits |= CURL_CSELECT_OUT;
+  if(events & LC_EV_ERR)
+    bits |= CURL_CSELECT_ERR;
+  lane->last_event = lane->origin->pool->reactor->now;
+  code = curl_multi_socket_action(lane->multi, fd, bits, &running);
+  LC_ASSERT(!code);
+  (void)code;
+  harvest(lane, fd);
+}
+
+void lc_lane_watch(lc_lane *lane)
+{
+  lc_pool *pool = lane->origin->pool;
+  lc_reactor *r = pool->reactor;
+
+  if(!lane->active) {
+    lc_lane_free(lane); /* keep-alive is over */
+    return;
+  }
+  if(r->now >= lane->last_event + SILENCE && !lane->timer.pos && lane->origin->https) {
+    uint64_t before = r->stats.finished;
+    int running = 0;
+    lc_xfer *news = r->news_tail;
+    CURLMcode code = curl_multi_perform(lane->multi, &running);
+    LC_ASSERT(!code);
+    (void)code;
+    lane->last_event = r->now;
+    harvest(lane, -1);
+    if(r->stats.finished != before || r->news_tail != news)
+      r->stats.rescues++; /* something had been left lying */
+  }
+  if(lc_timer_set(&r->timers, &lane->watch, r->now + SILENCE))
+    r->failed_alloc = 1;
+}

@@ -1,0 +1,42 @@
+/* pool.h - all connections of one identity: origins, lanes, and who may start.
+ *
+ * Job: admission (limits, descriptors, the first look-up of a name) as a queue
+ * before libcurl, the choice of a lane, keep-alive. Connections are never shared
+ * between pools, so credentials, certificates and proxies of different clients
+ * cannot mix. Not its job: running transfers. Used by: csrc/py, reactor, lane.
+ * Threads: the reactor's, but for lc_pool_release_foreign.
+ */
+#ifndef LC_POOL_H
+#define LC_POOL_H
+
+#include "core.h"
+
+/* Returns an owned pool of the reactor, not yet open; NULL = no memory. */
+lc_pool *lc_pool_new(lc_reactor *r);
+/* After `config` was filled in. */
+lc_rc lc_pool_open(lc_pool *pool);
+lc_pool *lc_pool_ref(lc_pool *pool);
+void lc_pool_unref(lc_pool *pool);
+/* Nothing new may start; what runs or waits ends as LC_END_CLOSED when `abort`
+ * is set; idle connections are closed now, the others as they end. */
+void lc_pool_close(lc_pool *pool, int abort);
+/* lc_pool_close and lc_pool_unref at the reactor's next step. Any thread. */
+void lc_pool_release_foreign(lc_pool *pool);
+
+/* Returns a new reference. `key` is scheme://host:port. NULL = no memory. */
+lc_target *lc_target_new(lc_pool *pool, const char *url, size_t url_len, const char *key, size_t key_len, int https, int named);
+lc_target *lc_target_ref(lc_target *t);
+void lc_target_unref(lc_target *t);
+
+/* Starts what may start until `until`. Returns 1 when more could be started. */
+int lc_pool_start(lc_pool *pool, int64_t until);
+/* The name of the origin is known, or `failed` could not be resolved. */
+void lc_pool_scout_done(lc_origin *origin, lc_xfer *failed);
+/* Out of descriptors: back to the front of the queue if that can help. Returns 0 if it cannot. */
+int lc_pool_requeue(lc_xfer *x);
+/* A lane has no transfer left. */
+void lc_pool_lane_settled(lc_lane *lane);
+/* Frees lanes without transfers: all, or those with no usable connection left. */
+void lc_pool_sweep(lc_pool *pool, int all);
+
+#endif

@@ -1,0 +1,287 @@
+/* reactor.c - see reactor.h. */
+#define _GNU_SOURCE
+#include "reactor.h"
+
+#include "lane.h"
+#include "lc_alloc.h"
+#include "lc_live.h"
+#include "pool.h"
+#include "socks.h"
+#include "xfer.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BATCH 256
+#define KICK_ROUNDS 4 /* libcurl may ask to be run again at once, but not for ever */
+
+lc_reactor *lc_reactor_new(void)
+{
+  lc_reactor *r = lc_calloc(1, sizeof(*r));
+  if(!r) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  if(lc_evset_init(&r->ev)) {
+    lc_free(r);
+    return NULL;
+  }
+  if(pthread_mutex_init(&r->foreign_lock, NULL)) {
+    lc_evset_close(&r->ev);
+    lc_free(r);
+    errno = ENOMEM;
+    return NULL;
+  }
+  lc_timers_init(&r->timers);
+  r->refs = 1;
+  r->now = lc_now();
+  r->pid_gen = lc_fork_generation();
+  lc_live_add(LC_LIVE_REACTOR, 1);
+  return r;
+}
+
+lc_reactor *lc_reactor_ref(lc_reactor *r)
+{
+  r->refs++;
+  return r;
+}
+
+void lc_reactor_unref(lc_reactor *r)
+{
+  if(--r->refs)
+    return;
+  LC_ASSERT(!r->pools);
+  lc_xfer_free_spares(r);
+  lc_timers_free(&r->timers);
+  lc_evset_close(&r->ev);
+  pthread_mutex_destroy(&r->foreign_lock);
+  lc_free(r->socks);
+  lc_free(r);
+  lc_live_add(LC_LIVE_REACTOR, -1);
+}
+
+lc_xfer *lc_reactor_next_news(lc_reactor *r)
+{
+  lc_xfer *x = r->news_head;
+  if(x) {
+    r->news_head = x->news_next;
+    if(!r->news_head)
+      r->news_tail = NULL;
+    x->news_next = NULL;
+    x->in_news = 0;
+  }
+  return x;
+}
+
+static void take_foreign(lc_reactor *r)
+{
+  lc_xfer *drops;
+  lc_pool *pools;
+
+  pthread_mutex_lock(&r->foreign_lock);
+  drops = r->foreign_drops;
+  pools = r->foreign_pools;
+  r->foreign_drops = NULL;
+  r->foreign_pools = NULL;
+  pthread_mutex_unlock(&r->foreign_lock);
+  while(drops) {
+    lc_xfer *x = drops;
+    drops = x->drop_next;
+    lc_xfer_drop(x);
+  }
+  while(pools) {
+    lc_pool *pool = pools;
+    pools = pool->foreign_next;
+    lc_pool_close(pool, 0);
+    lc_pool_unref(pool);
+  }
+}
+
+/* Stops the transfers nobody waits for. They come out as news, to be freed. */
+static void apply_drops(lc_reactor *r)
+{
+  while(r->drop_head) {
+    lc_xfer *x = r->drop_head;
+    r->drop_head = x->drop_next;
+    x->drop_next = NULL;
+    x->dropped = 0;
+    r->stats.cancelled++;
+    if(x->state == LC_XFER_QUEUED || x->state == LC_XFER_ACTIVE)
+      lc_xfer_finish(x, LC_END_CURL, CURLE_ABORTED_BY_CALLBACK);
+    else
+      lc_xfer_tell(x, LC_NEWS_DONE);
+  }
+}
+
+static void run_kicked(lc_reactor *r)
+{
+  int rounds;
+  for(rounds = 0; rounds < KICK_ROUNDS && r->kick_head; rounds++) {
+    lc_lane *lane = r->kick_head;
+    lc_lane *last = r->kick_tail;
+    for(;;) {
+      int end = lane == last;
+      r->kick_head = lane->kick_next;
+      if(!r->kick_head)
+        r->kick_tail = NULL;
+      lane->kicked = 0;
+      lane->kick_next = NULL;
+      lc_lane_run(lane);
+      lane = r->kick_head;
+      if(end || !lane)
+        break;
+    }
+  }
+}
+
+/* An event on a connection that libcurl is not watching. */
+static void idle_event(lc_reactor *r, lc_sock *s, int fd, unsigned events)
+{
+  lc_lane *lane = s->lane;
+  char byte;
+
+  if(s->idle || !lane->active) {
+    int gone = (events & (LC_EV_HUP | LC_EV_ERR)) != 0;
+    if(!gone && !lane->origin->https) {
+      /* an end of file, or an answer nobody asked for: of no use any more */
+      ssize_t got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+      gone = got >= 0;
+    }
+    if(gone) {
+      lc_sock_died(r, fd);
+      lc_pool_lane_settled(lane);
+      return;
+    }
+  }
+  lc_sock_mute(r, fd);
+}
+
+static int poll_once(lc_reactor *r)
+{
+  lc_ready ready[BATCH];
+  int n = lc_evset_poll(&r->ev, ready, BATCH);
+  int i;
+
+  for(i = 0; i < n; i++) {
+    int fd;
+    lc_sock *s = lc_sock_of_tag(r, ready[i].tag, &fd);
+    unsigned events = ready[i].events;
+    unsigned wanted;
+    if(!s)
+      continue; /* closed by an event served before it */
+    wanted = s->want;
+    if(!wanted) {
+      idle_event(r, s, fd, events);
+      continue;
+    }
+    if(!(events & (LC_EV_HUP | LC_EV_ERR)) && !(events & wanted)) {
+      lc_sock_mute(r, fd);
+      continue;
+    }
+    if((events & (LC_EV_IN | LC_EV_HUP)) && !(wanted & LC_EV_IN)) {
+      /* the peer talks or leaves while libcurl only sends: it must not come up
+         again and again, and the sender is told by its own direction */
+      lc_sock_mute(r, fd);
+      events = (events & ~(unsigned)(LC_EV_IN | LC_EV_HUP)) | (events & LC_EV_HUP ? LC_EV_OUT : 0);
+    }
+    lc_lane_event(s->lane, fd, events);
+  }
+  return n;
+}
+
+static void run_timers(lc_reactor *r)
+{
+  lc_timer *timer;
+  while((timer = lc_timers_pop(&r->timers, r->now)) != NULL) {
+    switch(timer->kind) {
+    case LC_TIMER_LANE:
+      lc_lane_kick(LC_CONTAINER_OF(timer, lc_lane, timer));
+      break;
+    case LC_TIMER_WATCH:
+      lc_lane_watch(LC_CONTAINER_OF(timer, lc_lane, watch));
+      break;
+    default:
+      lc_xfer_expired(LC_CONTAINER_OF(timer, lc_xfer, timer));
+      break;
+    }
+  }
+}
+
+static int start_pools(lc_reactor *r, int64_t until)
+{
+  lc_pool *pool;
+  int more = 0;
+
+  r->start_wanted = 0;
+  for(pool = r->pools; pool; pool = pool->next)
+    if(pool->queue.head && lc_pool_start(pool, until))
+      more = 1;
+  if(more)
+    r->start_wanted = 1;
+  return more;
+}
+
+static void sweep_pools(lc_reactor *r)
+{
+  lc_pool *pool, *next;
+  for(pool = r->pools; pool; pool = next) {
+    next = pool->next;
+    if(pool->sweep) {
+      lc_pool_sweep(pool, pool->closed || pool->sweep_all);
+      pool->sweep = pool->sweep_all = 0;
+    }
+  }
+}
+
+int lc_reactor_pending(const lc_reactor *r)
+{
+  return r->start_wanted || r->kick_head || r->drop_head;
+}
+
+int lc_reactor_step(lc_reactor *r, int64_t budget)
+{
+  int64_t begin = lc_now();
+  int more = 0;
+
+  r->now = begin;
+  r->stats.runs++;
+  take_foreign(r);
+  apply_drops(r);
+  if(r->start_wanted)
+    more = start_pools(r, begin + budget / 2);
+  run_kicked(r);
+  poll_once(r);
+  r->now = lc_now();
+  run_timers(r);
+  run_kicked(r);
+  if(r->start_wanted && r->now < begin + budget) {
+    more = start_pools(r, begin + budget);
+    run_kicked(r);
+  }
+  sweep_pools(r);
+  if(lc_evset_arm(&r->ev, lc_timers_next(&r->timers)))
+    r->failed_alloc = 1;
+  return more || r->kick_head || r->start_wanted;
+}
+
+void lc_reactor_shutdown(lc_reactor *r)
+{
+  lc_pool *pool, *next;
+  take_foreign(r);
+  apply_drops(r);
+  for(pool = r->pools; pool; pool = next) {
+    next = pool->next;
+    lc_pool_close(pool, 1);
+  }
+}
+
+void lc_reactor_abandon(lc_reactor *r)
+{
+  uint32_t fd;
+  for(fd = 0; fd < r->socks_cap; fd++)
+    if(r->socks[fd].lane && r->socks[fd].ours)
+      close((int)fd);
+  lc_evset_close(&r->ev);
+}

@@ -1,0 +1,387 @@
+/* slot.c - see slot.h. Options that stay for a slot's life are set in
+ * slot_setup, those of one call in lc_slot_load. */
+#define _GNU_SOURCE
+#include "slot.h"
+
+#include "lc_alloc.h"
+#include "lc_live.h"
+#include "pool.h"
+#include "socks.h"
+#include "xfer.h"
+
+#include <errno.h>
+#include <linux/tcp.h> /* netinet/tcp.h lacks the byte counters */
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Every option's result counts: one that failed would be a silent change of
+ * behaviour. */
+#define SET(option, value) \
+  do { \
+    code = curl_easy_setopt(easy, option, value); \
+    if(code) \
+      goto done; \
+  } while(0)
+
+#define RECV_BUFFER 16384L
+#define UPLOAD_BUFFER 16384L
+#define NO_LIMIT_MS 0x7fffffffL /* libcurl's own connect limit of 300 s would come first */
+
+enum { BODY_UNKNOWN = 0, BODY_NONE, BODY_BYTES, BODY_FED };
+
+static size_t on_body(char *data, size_t size, size_t count, void *userp)
+{
+  lc_slot *slot = userp;
+  size_t len = size * count;
+  return lc_xfer_on_body(slot->xfer, data, len);
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *userp)
+{
+  lc_slot *slot = userp;
+  size_t len = size * count;
+  return lc_xfer_on_header(slot->xfer, line, len);
+}
+
+static size_t on_read(char *out, size_t size, size_t count, void *userp)
+{
+  lc_slot *slot = userp;
+  return lc_xfer_on_read(slot->xfer, out, size * count);
+}
+
+/* libcurl wants to send the body again from its start. */
+static int on_seek(void *userp, curl_off_t offset, int origin)
+{
+  lc_slot *slot = userp;
+  if(origin == SEEK_SET && offset == 0 && !slot->xfer->up_started)
+    return CURL_SEEKFUNC_OK;
+  return CURL_SEEKFUNC_FAIL;
+}
+
+/* Called when the connection stands and the request is about to be sent; a
+ * second time in one transfer when libcurl, having got no byte of an answer
+ * on a kept connection, wants to send it again on a fresh one. */
+static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_port)
+{
+  lc_slot *slot = userp;
+  lc_xfer *x = slot->xfer;
+  (void)ip;
+  (void)local_ip;
+  (void)port;
+  if(slot->tries && !lc_xfer_may_replay(x, slot->local_port)) {
+    slot->refused = 1;
+    return CURL_PREREQFUNC_ABORT;
+  }
+  if(slot->tries)
+    x->pool->reactor->stats.replays++;
+  if(slot->tries < UINT8_MAX)
+    slot->tries++;
+  slot->local_port = local_port;
+  lc_xfer_on_connected(x);
+  return CURL_PREREQFUNC_OK;
+}
+
+static curl_socket_t on_open(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
+{
+  lc_slot *slot = userp;
+  lc_xfer *x = slot->xfer;
+  int fd;
+  (void)purpose;
+  fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address->protocol);
+  if(fd < 0) {
+    x->os_errno = errno;
+    if(errno == EMFILE || errno == ENFILE)
+      slot->emfile = 1;
+    return CURL_SOCKET_BAD;
+  }
+  if(lc_sock_opened(x->pool->reactor, fd, x->lane)) {
+    x->pool->reactor->failed_alloc = 1;
+    close(fd);
+    return CURL_SOCKET_BAD;
+  }
+  lc_xfer_on_resolved(x);
+  return fd;
+}
+
+/* Notes, for a connection closed while in use, how much of what was sent the
+ * peer's kernel never took: all of it unacknowledged proves that no server saw
+ * the request (tcp(7), struct tcp_info). */
+static void write_obituary(lc_reactor *r, int fd)
+{
+  struct tcp_info info;
+  struct sockaddr_storage name;
+  socklen_t len = sizeof(info), name_len = sizeof(name);
+  lc_obituary *o;
+
+  memset(&info, 0, sizeof(info));
+  if(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || getsockname(fd, (struct sockaddr *)&name, &name_len))
+    return;
+  o = &r->dead[r->dead_next++ % LC_OBITUARIES];
+  if(name.ss_family == AF_INET)
+    o->local_port = ntohs(((struct sockaddr_in *)&name)->sin_port);
+  else if(name.ss_family == AF_INET6)
+    o->local_port = ntohs(((struct sockaddr_in6 *)&name)->sin6_port);
+  else
+    o->local_port = 0;
+  /* bytes_acked counts the SYN as well */
+  o->unacked = (int64_t)(info.tcpi_bytes_sent - info.tcpi_bytes_retrans) - (int64_t)info.tcpi_bytes_acked + 1;
+}
+
+static int on_close(void *userp, curl_socket_t fd)
+{
+  lc_reactor *r = userp;
+  lc_sock *s = (uint32_t)fd < r->socks_cap ? &r->socks[fd] : NULL;
+  if(s && s->lane && !s->idle && s->lane->active)
+    write_obituary(r, fd);
+  lc_sock_closing(r, fd);
+  return close(fd);
+}
+
+static CURLcode setup_tls(CURL *easy, lc_pool *pool)
+{
+  const lc_pool_config *c = &pool->config;
+  CURLcode code;
+  struct curl_blob blob;
+
+  SET(CURLOPT_SSL_VERIFYPEER, (long)c->verify_peer);
+  SET(CURLOPT_SSL_VERIFYHOST, c->verify_host ? 2L : 0L);
+  if(c->proxy) {
+    SET(CURLOPT_PROXY_SSL_VERIFYPEER, (long)c->verify_peer);
+    SET(CURLOPT_PROXY_SSL_VERIFYHOST, c->verify_host ? 2L : 0L);
+  }
+  if(c->tls) {
+    /* ours is put in by the callback: libcurl need not load any */
+    SET(CURLOPT_CAINFO, NULL);
+    SET(CURLOPT_CAPATH, NULL);
+    SET(CURLOPT_SSL_CTX_FUNCTION, (curl_ssl_ctx_callback)lc_tls_ctx_callback);
+    SET(CURLOPT_SSL_CTX_DATA, c->tls);
+  }
+  else {
+    if(c->cainfo)
+      SET(CURLOPT_CAINFO, c->cainfo);
+    if(c->capath)
+      SET(CURLOPT_CAPATH, c->capath);
+    if(c->ca_blob) {
+      blob.data = c->ca_blob;
+      blob.len = c->ca_blob_len;
+      blob.flags = CURL_BLOB_COPY;
+      SET(CURLOPT_CAINFO_BLOB, &blob);
+    }
+    if(lc_tls_usable()) {
+      SET(CURLOPT_SSL_CTX_FUNCTION, (curl_ssl_ctx_callback)lc_tls_plain_callback);
+    }
+  }
+  if(c->cert) {
+    SET(CURLOPT_SSLCERT, c->cert);
+    SET(CURLOPT_SSLKEY, c->cert_key ? c->cert_key : c->cert);
+    if(c->cert_password)
+      SET(CURLOPT_KEYPASSWD, c->cert_password);
+  }
+  if(c->tls_min == 13)
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3);
+  else
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+done:
+  return code;
+}
+
+static CURLcode slot_setup(lc_slot *slot, lc_pool *pool)
+{
+  CURL *easy = slot->easy;
+  const lc_pool_config *c = &pool->config;
+  CURLcode code;
+
+  SET(CURLOPT_NOSIGNAL, 1L);
+  SET(CURLOPT_ERRORBUFFER, slot->error);
+  SET(CURLOPT_PRIVATE, slot);
+#if LIBCURL_VERSION_NUM >= 0x075500
+  SET(CURLOPT_PROTOCOLS_STR, "http,https");
+#endif
+  SET(CURLOPT_WRITEFUNCTION, on_body);
+  SET(CURLOPT_WRITEDATA, slot);
+  SET(CURLOPT_HEADERFUNCTION, on_header);
+  SET(CURLOPT_HEADERDATA, slot);
+  SET(CURLOPT_READFUNCTION, on_read);
+  SET(CURLOPT_READDATA, slot);
+  SET(CURLOPT_SEEKFUNCTION, on_seek);
+  SET(CURLOPT_SEEKDATA, slot);
+  SET(CURLOPT_PREREQFUNCTION, on_prereq);
+  SET(CURLOPT_PREREQDATA, slot);
+  SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
+  SET(CURLOPT_OPENSOCKETDATA, slot);
+  SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
+  SET(CURLOPT_CLOSESOCKETDATA, pool->reactor);
+  SET(CURLOPT_SHARE, pool->share);
+  SET(CURLOPT_BUFFERSIZE, RECV_BUFFER);
+  SET(CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
+  SET(CURLOPT_CONNECTTIMEOUT_MS, NO_LIMIT_MS); /* deadlines are ours */
+  SET(CURLOPT_TCP_NODELAY, 1L);
+  SET(CURLOPT_TCP_KEEPALIVE, 1L);
+  SET(CURLOPT_TCP_KEEPIDLE, (long)c->keepidle);
+  SET(CURLOPT_TCP_KEEPINTVL, (long)c->keepintvl);
+  SET(CURLOPT_PATH_AS_IS, 1L);
+  SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  SET(CURLOPT_HTTP_CONTENT_DECODING, 0L);
+  SET(CURLOPT_HTTP09_ALLOWED, 0L);
+  SET(CURLOPT_FOLLOWLOCATION, 0L);
+  SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+  SET(CURLOPT_PIPEWAIT, 1L);
+  SET(CURLOPT_DNS_SHUFFLE_ADDRESSES, 0L);
+  /* an empty string keeps libcurl from reading proxy variables itself */
+  SET(CURLOPT_PROXY, c->proxy ? c->proxy : "");
+  SET(CURLOPT_NOPROXY, "");
+  if(c->proxy_userpwd) {
+    SET(CURLOPT_PROXYUSERPWD, c->proxy_userpwd);
+    SET(CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
+  }
+  SET(CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
+  if(c->proxy_headers)
+    SET(CURLOPT_PROXYHEADER, c->proxy_headers);
+  if(c->interface_name)
+    SET(CURLOPT_INTERFACE, c->interface_name);
+  if(c->unix_socket)
+    SET(CURLOPT_UNIX_SOCKET_PATH, c->unix_socket);
+  if(c->keepalive_expiry) {
+    long seconds = (long)((c->keepalive_expiry + 999 * LC_MS) / (1000 * LC_MS));
+    SET(CURLOPT_MAXAGE_CONN, seconds);
+  }
+  else
+    SET(CURLOPT_MAXAGE_CONN, 24L * 3600);
+  code = setup_tls(easy, pool);
+done:
+  return code;
+}
+
+lc_slot *lc_slot_take(lc_pool *pool, CURLcode *code)
+{
+  lc_slot *slot = pool->slots;
+  if(slot) {
+    pool->slots = slot->next;
+    slot->next = NULL;
+    return slot;
+  }
+  *code = CURLE_OUT_OF_MEMORY;
+  slot = lc_calloc(1, sizeof(*slot));
+  if(!slot)
+    return NULL;
+  slot->pool = pool;
+  slot->easy = curl_easy_init();
+  if(!slot->easy) {
+    lc_free(slot);
+    return NULL;
+  }
+  lc_live_add(LC_LIVE_SLOT, 1);
+  *code = slot_setup(slot, pool);
+  if(*code) {
+    lc_slot_free(slot);
+    return NULL;
+  }
+  return slot;
+}
+
+static long version_option(const lc_pool *pool, const lc_xfer *x)
+{
+  const lc_pool_config *c = &pool->config;
+  if(!c->http2 || x->http_version == 1)
+    return CURL_HTTP_VERSION_1_1;
+  if(!c->http1)
+    return CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+  return CURL_HTTP_VERSION_2TLS;
+}
+
+/* Method and kind of body belong together in libcurl: POSTFIELDS turns any
+ * request into a POST, CUSTOMREQUEST only changes the word. */
+static CURLcode load_method(lc_slot *slot, lc_xfer *x, int kind)
+{
+  CURL *easy = slot->easy;
+  CURLcode code = CURLE_OK;
+  int plain_post = x->method == LC_POST;
+
+  if(slot->method == x->method + 1 && slot->body_kind == kind && x->method != LC_OTHER)
+    return CURLE_OK;
+  slot->method = 0;
+  if(x->method == LC_HEAD && kind == BODY_NONE) {
+    SET(CURLOPT_NOBODY, 1L);
+    SET(CURLOPT_CUSTOMREQUEST, NULL);
+  }
+  else if(kind == BODY_NONE) {
+    SET(CURLOPT_NOBODY, 0L);
+    SET(CURLOPT_HTTPGET, 1L);
+    SET(CURLOPT_CUSTOMREQUEST, x->method == LC_GET ? NULL : x->method_name);
+  }
+  else {
+    SET(CURLOPT_NOBODY, 0L);
+    SET(CURLOPT_POST, 1L);
+    SET(CURLOPT_CUSTOMREQUEST, plain_post ? NULL : x->method_name);
+    if(kind == BODY_FED)
+      SET(CURLOPT_POSTFIELDS, NULL);
+  }
+  slot->method = (uint8_t)(x->method + 1);
+  slot->body_kind = (uint8_t)kind;
+done:
+  return code;
+}
+
+CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
+{
+  CURL *easy = slot->easy;
+  CURLcode code;
+  int kind = x->feeding ? BODY_FED : (x->body || x->method == LC_POST || x->method == LC_PUT || x->method == LC_PATCH) ? BODY_BYTES : BODY_NONE;
+  long version = version_option(slot->pool, x);
+
+  slot->error[0] = '\0';
+  slot->tries = 0;
+  slot->local_port = 0;
+  slot->emfile = slot->refused = 0;
+  if(slot->target != x->target) {
+    SET(CURLOPT_URL, x->target->url);
+    lc_target_unref(slot->target);
+    slot->target = lc_target_ref(x->target);
+  }
+  if(slot->headers != x->headers) {
+    SET(CURLOPT_HTTPHEADER, x->headers ? x->headers->list : NULL);
+    lc_headers_unref(slot->headers);
+    slot->headers = lc_headers_ref(x->headers);
+  }
+  code = load_method(slot, x, kind);
+  if(code)
+    goto done;
+  if(kind == BODY_BYTES) {
+    SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->body_len);
+    SET(CURLOPT_POSTFIELDS, x->body ? x->body : "");
+  }
+  else if(kind == BODY_FED)
+    SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->up_len);
+  if(slot->http_version != version) {
+    SET(CURLOPT_HTTP_VERSION, version);
+    slot->http_version = (uint8_t)version;
+  }
+  if(slot->one_shot != x->one_shot) {
+    SET(CURLOPT_FORBID_REUSE, (long)x->one_shot);
+    slot->one_shot = x->one_shot;
+  }
+  slot->xfer = x;
+  x->slot = slot;
+done:
+  return code;
+}
+
+void lc_slot_give(lc_slot *slot)
+{
+  lc_xfer *x = slot->xfer;
+  x->slot = NULL;
+  slot->xfer = NULL;
+  slot->next = slot->pool->slots;
+  slot->pool->slots = slot;
+}
+
+void lc_slot_free(lc_slot *slot)
+{
+  curl_easy_cleanup(slot->easy);
+  lc_target_unref(slot->target);
+  lc_headers_unref(slot->headers);
+  lc_free(slot);
+  lc_live_add(LC_LIVE_SLOT, -1);
+}

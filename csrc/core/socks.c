@@ -1,0 +1,180 @@
+/* socks.c - see socks.h. */
+#define _GNU_SOURCE
+#include "socks.h"
+
+#include "lane.h"
+#include "lc_alloc.h"
+
+#include <string.h>
+
+#define FIRST_ENTRIES 64
+
+static uint64_t tag_of(int fd, const lc_sock *s)
+{
+  return ((uint64_t)s->gen << 32) | (uint32_t)fd;
+}
+
+lc_sock *lc_sock_at(lc_reactor *r, int fd)
+{
+  if((uint32_t)fd >= r->socks_cap) {
+    uint32_t cap = r->socks_cap ? r->socks_cap : FIRST_ENTRIES;
+    lc_sock *grown;
+    while(cap <= (uint32_t)fd)
+      cap *= 2;
+    grown = lc_realloc(r->socks, cap * sizeof(*grown));
+    if(!grown)
+      return NULL;
+    memset(grown + r->socks_cap, 0, (cap - r->socks_cap) * sizeof(*grown));
+    r->socks = grown;
+    r->socks_cap = cap;
+  }
+  return &r->socks[fd];
+}
+
+lc_sock *lc_sock_of_tag(lc_reactor *r, uint64_t tag, int *fd)
+{
+  uint32_t number = (uint32_t)tag;
+  *fd = (int)number;
+  if(number >= r->socks_cap || !r->socks[number].lane || r->socks[number].gen != (uint32_t)(tag >> 32))
+    return NULL;
+  return &r->socks[number];
+}
+
+static void start_life(lc_reactor *r, lc_sock *s, lc_lane *lane)
+{
+  memset(s, 0, sizeof(*s));
+  s->lane = lane;
+  /* the top values are the event set's own tags */
+  if(++r->gen >= UINT32_MAX - 1)
+    r->gen = 1;
+  s->gen = r->gen;
+}
+
+static void set_idle(lc_sock *s, unsigned idle)
+{
+  if(s->idle == idle)
+    return;
+  s->idle = idle;
+  if(idle) {
+    s->lane->idle++;
+    s->lane->origin->pool->idle++;
+  }
+  else {
+    s->lane->idle--;
+    s->lane->origin->pool->idle--;
+  }
+  lc_lane_relist(s->lane);
+}
+
+lc_rc lc_sock_opened(lc_reactor *r, int fd, lc_lane *lane)
+{
+  lc_sock *s = lc_sock_at(r, fd);
+  if(!s)
+    return LC_ERR_NOMEM;
+  start_life(r, s, lane);
+  s->ours = 1;
+  lane->socks++;
+  lane->origin->pool->conns++;
+  lane->origin->pool->connections_total++;
+  r->stats.connections++;
+  return LC_OK;
+}
+
+void lc_sock_closing(lc_reactor *r, int fd)
+{
+  lc_sock *s = (uint32_t)fd < r->socks_cap ? &r->socks[fd] : NULL;
+  if(!s || !s->lane)
+    return;
+  if(s->registered)
+    lc_evset_del(&r->ev, fd);
+  set_idle(s, 0);
+  if(s->ours) {
+    s->lane->socks--;
+    s->lane->origin->pool->conns--;
+    if(s->dead) {
+      s->lane->dead--;
+      s->lane->origin->pool->dead--;
+    }
+    r->start_wanted = 1;
+  }
+  s->lane = NULL;
+}
+
+static lc_rc register_mask(lc_reactor *r, int fd, lc_sock *s, unsigned mask)
+{
+  lc_rc rc;
+  if(!s->registered)
+    rc = lc_evset_add(&r->ev, fd, mask, tag_of(fd, s));
+  else if(s->mask != mask)
+    rc = lc_evset_mod(&r->ev, fd, mask, tag_of(fd, s));
+  else
+    return LC_OK;
+  if(!rc) {
+    s->registered = 1;
+    s->mask = (uint8_t)mask;
+  }
+  return rc;
+}
+
+lc_rc lc_sock_want(lc_reactor *r, int fd, lc_lane *lane, unsigned want)
+{
+  lc_sock *s = lc_sock_at(r, fd);
+  if(!s)
+    return LC_ERR_NOMEM;
+  if(!s->lane) {
+    if(!want)
+      return LC_OK;
+    start_life(r, s, lane); /* libcurl's own: the resolver's wake-up */
+  }
+  s->want = (uint8_t)want;
+  if(want)
+    set_idle(s, 0);
+  if(!s->ours) {
+    if(want)
+      return register_mask(r, fd, s, want);
+    if(s->registered)
+      lc_evset_del(&r->ev, fd);
+    s->lane = NULL;
+    return LC_OK;
+  }
+  if(!want)
+    return LC_OK; /* sticky */
+  /* IN stays in the mask: the next answer needs no call to the kernel */
+  return register_mask(r, fd, s, want | LC_EV_IN);
+}
+
+void lc_sock_mute(lc_reactor *r, int fd)
+{
+  lc_sock *s = &r->socks[fd];
+  if(!s->registered)
+    return;
+  if(s->mask == s->want && !s->want) {
+    /* an error is reported whatever the mask says: out with it */
+    lc_evset_del(&r->ev, fd);
+    s->registered = 0;
+    return;
+  }
+  (void)register_mask(r, fd, s, s->want);
+}
+
+void lc_sock_idle(lc_reactor *r, int fd)
+{
+  lc_sock *s = (uint32_t)fd < r->socks_cap ? &r->socks[fd] : NULL;
+  if(s && s->lane && s->ours && !s->want && !s->dead)
+    set_idle(s, 1);
+}
+
+void lc_sock_died(lc_reactor *r, int fd)
+{
+  lc_sock *s = &r->socks[fd];
+  set_idle(s, 0);
+  if(!s->dead) {
+    s->dead = 1;
+    s->lane->dead++;
+    s->lane->origin->pool->dead++;
+  }
+  if(s->registered) {
+    lc_evset_del(&r->ev, fd);
+    s->registered = 0;
+  }
+}

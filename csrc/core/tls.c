@@ -1,0 +1,175 @@
+/* tls.c - see tls.h. */
+#include "tls.h"
+
+#include "lc_alloc.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <string.h>
+
+#if LC_HAVE_OPENSSL
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+struct lc_tls {
+  X509_STORE *store; /* owned; each SSL_CTX takes its own reference */
+  int refs;
+};
+
+int lc_tls_usable(void)
+{
+  char mine[32];
+  const char *theirs = curl_version_info(CURLVERSION_NOW)->ssl_version;
+  const char *version = OpenSSL_version(OPENSSL_VERSION); /* "OpenSSL 3.0.19 ..." */
+  size_t len;
+
+  if(!theirs || strncmp(version, "OpenSSL ", 8))
+    return 0;
+  len = strcspn(version + 8, " ");
+  if(len + 9 > sizeof(mine))
+    return 0;
+  snprintf(mine, sizeof(mine), "OpenSSL/%.*s", (int)len, version + 8);
+  /* MultiSSL builds list several backends, those not in use in parentheses */
+  return strncmp(theirs, mine, strlen(mine)) == 0;
+}
+
+static lc_rc load_pem(X509_STORE *store, const char *pem, size_t len)
+{
+  BIO *bio = BIO_new_mem_buf(pem, (int)len);
+  X509 *cert;
+  int count = 0;
+
+  if(!bio)
+    return LC_ERR_NOMEM;
+  while((cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+    /* a certificate that is in the store already is no fault */
+    (void)X509_STORE_add_cert(store, cert);
+    X509_free(cert);
+    count++;
+  }
+  BIO_free(bio);
+  ERR_clear_error();
+  return count ? LC_OK : LC_ERR_PARSE;
+}
+
+lc_tls *lc_tls_new(const char *const *files, const char *const *dirs,
+                   const char *pem, size_t pem_len, int system_default,
+                   char *err, size_t errlen)
+{
+  lc_tls *tls = lc_calloc(1, sizeof(*tls));
+  const char *const *path;
+
+  snprintf(err, errlen, "out of memory");
+  if(!tls)
+    return NULL;
+  tls->refs = 1;
+  tls->store = X509_STORE_new();
+  if(!tls->store)
+    goto error;
+  if(system_default && X509_STORE_set_default_paths(tls->store) != 1) {
+    snprintf(err, errlen, "OpenSSL cannot use its default certificate paths");
+    goto error;
+  }
+  for(path = files; path && *path; path++) {
+    if(X509_STORE_load_locations(tls->store, *path, NULL) != 1) {
+      snprintf(err, errlen, "no PEM certificates could be read from the file %s", *path);
+      goto error;
+    }
+  }
+  for(path = dirs; path && *path; path++) {
+    if(X509_STORE_load_locations(tls->store, NULL, *path) != 1) {
+      snprintf(err, errlen, "the certificate directory %s cannot be used", *path);
+      goto error;
+    }
+  }
+  if(pem && load_pem(tls->store, pem, pem_len)) {
+    snprintf(err, errlen, "the certificate data holds no PEM certificate");
+    goto error;
+  }
+  /* as libcurl does: a chain may end at any trusted certificate */
+  X509_STORE_set_flags(tls->store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
+  ERR_clear_error();
+  return tls;
+error:
+  ERR_clear_error();
+  lc_tls_unref(tls);
+  return NULL;
+}
+
+lc_tls *lc_tls_ref(lc_tls *tls)
+{
+  tls->refs++;
+  return tls;
+}
+
+void lc_tls_unref(lc_tls *tls)
+{
+  if(tls && --tls->refs == 0) {
+    X509_STORE_free(tls->store);
+    lc_free(tls);
+  }
+}
+
+int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp)
+{
+  lc_tls *tls = userp;
+  SSL_CTX_set1_cert_store(ssl_ctx, tls->store);
+  return lc_tls_plain_callback(easy, ssl_ctx, NULL);
+}
+
+int lc_tls_plain_callback(void *easy, void *ssl_ctx, void *userp)
+{
+  (void)easy;
+  (void)userp;
+  /* libcurl >= 8.15 reads ahead: the last records of a burst then sit inside
+     the SSL object while the socket shows nothing, and nobody comes for them */
+  SSL_CTX_set_read_ahead(ssl_ctx, 0);
+  return CURLE_OK;
+}
+
+#else
+
+int lc_tls_usable(void)
+{
+  return 0;
+}
+
+lc_tls *lc_tls_new(const char *const *files, const char *const *dirs,
+                   const char *pem, size_t pem_len, int system_default,
+                   char *err, size_t errlen)
+{
+  (void)files;
+  (void)dirs;
+  (void)pem;
+  (void)pem_len;
+  (void)system_default;
+  snprintf(err, errlen, "built without OpenSSL");
+  return NULL;
+}
+
+lc_tls *lc_tls_ref(lc_tls *tls)
+{
+  return tls;
+}
+
+void lc_tls_unref(lc_tls *tls)
+{
+  (void)tls;
+}
+
+int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp)
+{
+  (void)easy;
+  (void)ssl_ctx;
+  (void)userp;
+  return CURLE_OK;
+}
+
+int lc_tls_plain_callback(void *easy, void *ssl_ctx, void *userp)
+{
+  return lc_tls_ctx_callback(easy, ssl_ctx, userp);
+}
+
+#endif

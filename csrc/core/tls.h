@@ -1,0 +1,32 @@
+/* tls.h - one certificate store per TLS identity, put into every connection.
+ *
+ * Job: load the trusted certificates once (libcurl alone would parse the whole
+ * bundle for each connection: 20 ms and 0.8 MB) and hand them to OpenSSL from
+ * CURLOPT_SSL_CTX_FUNCTION. Works only when this library and libcurl use the
+ * very same OpenSSL; lc_tls_usable tells. Not its job: client certificates
+ * (libcurl's own options). Used by: pool. Threads: the reactor's.
+ */
+#ifndef LC_TLS_H
+#define LC_TLS_H
+
+#include "lc_common.h"
+
+typedef struct lc_tls lc_tls;
+
+/* 1 when libcurl runs on the OpenSSL that this library was linked with. */
+int lc_tls_usable(void);
+/* Loads PEM certificates. `files` and `dirs` are NULL-terminated lists of
+ * paths, `pem` (may be NULL) holds further certificates in memory;
+ * `system_default` adds the paths compiled into OpenSSL. On failure returns
+ * NULL and writes one line into `err`. Returns an owned reference. */
+lc_tls *lc_tls_new(const char *const *files, const char *const *dirs,
+                   const char *pem, size_t pem_len, int system_default,
+                   char *err, size_t errlen);
+lc_tls *lc_tls_ref(lc_tls *tls);
+void lc_tls_unref(lc_tls *tls);
+/* A CURLOPT_SSL_CTX_FUNCTION; userp is an lc_tls. */
+int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp);
+/* The same without a store of ours: read-ahead off only. */
+int lc_tls_plain_callback(void *easy, void *ssl_ctx, void *userp);
+
+#endif

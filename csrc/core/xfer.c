@@ -1,0 +1,565 @@
+/* xfer.c - see xfer.h. */
+#include "xfer.h"
+
+#include "lane.h"
+#include "lc_alloc.h"
+#include "lc_live.h"
+#include "pool.h"
+#include "slot.h"
+
+#include <string.h>
+
+#define SPARES 4096 /* recycled transfers kept */
+#define BODY_KEEP 16384 /* bytes of buffer a recycled transfer keeps */
+#define SENT_AT_ONCE 65536 /* a body up to this size counts as sent with its head */
+#define UPLOAD_LOW 65536
+
+lc_headers *lc_headers_new(void)
+{
+  lc_headers *h = lc_calloc(1, sizeof(*h));
+  if(h) {
+    h->refs = 1;
+    lc_live_add(LC_LIVE_HEADERS, 1);
+  }
+  return h;
+}
+
+lc_rc lc_headers_add(lc_headers *h, const char *line)
+{
+  struct curl_slist *list = curl_slist_append(h->list, line);
+  if(!list)
+    return LC_ERR_NOMEM;
+  h->list = list;
+  h->bytes += (uint32_t)strlen(line) + 2;
+  return LC_OK;
+}
+
+lc_headers *lc_headers_ref(lc_headers *h)
+{
+  if(h)
+    h->refs++;
+  return h;
+}
+
+void lc_headers_unref(lc_headers *h)
+{
+  if(h && --h->refs == 0) {
+    curl_slist_free_all(h->list);
+    lc_free(h);
+    lc_live_add(LC_LIVE_HEADERS, -1);
+  }
+}
+
+void lc_queue_push(lc_queue *q, lc_xfer *x)
+{
+  LC_ASSERT(!x->queue);
+  x->queue = q;
+  x->next = NULL;
+  x->prev = q->tail;
+  if(q->tail)
+    q->tail->next = x;
+  else
+    q->head = x;
+  q->tail = x;
+  q->count++;
+}
+
+void lc_queue_push_front(lc_queue *q, lc_xfer *x)
+{
+  LC_ASSERT(!x->queue);
+  x->queue = q;
+  x->prev = NULL;
+  x->next = q->head;
+  if(q->head)
+    q->head->prev = x;
+  else
+    q->tail = x;
+  q->head = x;
+  q->count++;
+}
+
+void lc_queue_remove(lc_xfer *x)
+{
+  lc_queue *q = x->queue;
+  if(!q)
+    return;
+  if(x->prev)
+    x->prev->next = x->next;
+  else
+    q->head = x->next;
+  if(x->next)
+    x->next->prev = x->prev;
+  else
+    q->tail = x->prev;
+  q->count--;
+  x->queue = NULL;
+  x->next = x->prev = NULL;
+}
+
+lc_xfer *lc_xfer_new(lc_target *target, lc_headers *headers)
+{
+  lc_pool *pool = target->pool;
+  lc_reactor *r = pool->reactor;
+  lc_xfer *x = r->free_xfers;
+
+  if(x) {
+    r->free_xfers = x->next;
+    r->free_count--;
+    x->next = NULL;
+  }
+  else {
+    x = lc_calloc(1, sizeof(*x));
+    if(!x)
+      return NULL;
+    lc_timer_init(&x->timer, LC_TIMER_XFER);
+  }
+  lc_head_init(&x->head, pool->config.max_head); /* a recycled one holds no memory here: see lc_xfer_free */
+  lc_buf_init(&x->in, pool->config.max_body);
+  lc_buf_init(&x->up, SIZE_MAX / 2);
+  x->pool = lc_pool_ref(pool);
+  x->target = lc_target_ref(target);
+  x->headers = lc_headers_ref(headers);
+  x->up_len = -1;
+  lc_live_add(LC_LIVE_XFER, 1);
+  return x;
+}
+
+lc_rc lc_xfer_set_method(lc_xfer *x, const char *name, size_t len)
+{
+  static const char *const known[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+  static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  size_t i;
+
+  if(!len || len >= sizeof(x->method_name) || memchr(name, '\0', len))
+    return LC_ERR_PARSE;
+  memcpy(x->method_name, name, len);
+  x->method_name[len] = '\0';
+  if(strspn(x->method_name, token) != len)
+    return LC_ERR_PARSE;
+  x->method = LC_OTHER;
+  for(i = 0; i < LC_ARRAY_LEN(known); i++) {
+    if(!strcmp(known[i], x->method_name)) {
+      x->method = (uint8_t)i;
+      break;
+    }
+  }
+  return LC_OK;
+}
+
+lc_rc lc_xfer_submit(lc_xfer *x)
+{
+  lc_pool *pool = x->pool;
+  if(pool->closed)
+    return LC_ERR_STATE;
+  x->created = lc_now();
+  x->state = LC_XFER_QUEUED;
+  lc_queue_push(&pool->queue, x);
+  pool->reactor->start_wanted = 1;
+  if(x->timeouts.pool || x->timeouts.total)
+    lc_xfer_rearm(x);
+  return LC_OK;
+}
+
+void lc_xfer_tell(lc_xfer *x, unsigned news)
+{
+  lc_reactor *r = x->pool->reactor;
+  x->news |= (uint8_t)news;
+  if(x->in_news)
+    return;
+  x->in_news = 1;
+  x->news_next = NULL;
+  if(r->news_tail)
+    r->news_tail->news_next = x;
+  else
+    r->news_head = x;
+  r->news_tail = x;
+}
+
+void lc_xfer_drop(lc_xfer *x)
+{
+  lc_reactor *r = x->pool->reactor;
+  x->owner = NULL;
+  if(x->dropped)
+    return;
+  x->dropped = 1;
+  x->drop_next = r->drop_head;
+  r->drop_head = x;
+}
+
+void lc_xfer_drop_foreign(lc_xfer *x)
+{
+  lc_reactor *r = x->pool->reactor;
+  x->owner = NULL;
+  pthread_mutex_lock(&r->foreign_lock);
+  x->drop_next = r->foreign_drops;
+  r->foreign_drops = x;
+  lc_evset_wake(&r->ev);
+  pthread_mutex_unlock(&r->foreign_lock);
+}
+
+static void collect_times(lc_xfer *x)
+{
+  CURL *easy = x->slot->easy;
+  curl_off_t dns = 0, conn = 0, tls = 0, sent = 0, first = 0, done = 0;
+  long fresh = 0;
+  int failed = 0;
+
+  failed |= curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &fresh);
+  x->new_connections = (uint32_t)fresh;
+  if(fresh || !x->connected) {
+    failed |= curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME_T, &dns);
+    failed |= curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &conn);
+    failed |= curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &tls);
+  }
+  failed |= curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
+  failed |= curl_easy_getinfo(easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
+  failed |= curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &done);
+  LC_ASSERT(!failed);
+  (void)failed;
+  x->times.dns = dns ? dns : -1;
+  x->times.connect = conn ? conn : -1;
+  x->times.tls = tls ? tls : -1;
+  x->times.sent = sent ? sent : -1;
+  x->times.first_byte = first ? first : -1;
+  x->times.done = done;
+}
+
+static uint8_t phase_of(const lc_xfer *x)
+{
+  if(!x->started)
+    return LC_PHASE_QUEUE;
+  if(!x->connected) {
+    if(x->times.dns < 0 && x->target->origin->named)
+      return LC_PHASE_RESOLVE;
+    if(x->times.connect < 0 || !x->target->origin->https)
+      return LC_PHASE_CONNECT;
+    return LC_PHASE_TLS;
+  }
+  if(x->head.status)
+    return LC_PHASE_RECEIVE;
+  if(x->reason == LC_END_WRITE_TIMEOUT || (x->feeding && !x->up_eof))
+    return LC_PHASE_SEND;
+  return LC_PHASE_WAIT;
+}
+
+void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
+{
+  lc_pool *pool = x->pool;
+  lc_origin *origin = x->target->origin;
+
+  LC_ASSERT(x->state == LC_XFER_QUEUED || x->state == LC_XFER_ACTIVE);
+  x->times.dns = x->times.connect = x->times.tls = x->times.sent = x->times.first_byte = -1;
+  x->times.done = 0;
+  x->reason = (uint8_t)reason;
+  x->code = code;
+  lc_queue_remove(x);
+  if(x->slot) {
+    collect_times(x);
+    if(code && x->slot->error[0])
+      memcpy(x->error, x->slot->error, sizeof(x->error));
+    if(x->lane)
+      lc_lane_remove(x->lane, x);
+    lc_slot_give(x->slot);
+    pool->reactor->stats.finished++;
+  }
+  if(origin->scout == x)
+    lc_pool_scout_done(origin, code == CURLE_COULDNT_RESOLVE_HOST ? x : NULL);
+  x->phase_at_end = phase_of(x);
+  x->state = LC_XFER_DONE;
+  lc_timer_clear(&x->timer);
+  pool->reactor->start_wanted = 1;
+  lc_xfer_tell(x, LC_NEWS_DONE);
+}
+
+void lc_xfer_free(lc_xfer *x)
+{
+  lc_pool *pool = x->pool;
+  lc_reactor *r = pool->reactor;
+  lc_timer timer;
+
+  LC_ASSERT(x->state == LC_XFER_NEW || x->state == LC_XFER_DONE);
+  LC_ASSERT(!x->in_news && !x->dropped && !x->queue && !x->body_owner && !x->slot);
+  lc_target_unref(x->target);
+  lc_headers_unref(x->headers);
+  lc_head_free(&x->head);
+  lc_buf_free(&x->in);
+  lc_buf_free(&x->up);
+  lc_live_add(LC_LIVE_XFER, -1);
+  if(r->free_count >= SPARES) {
+    lc_timer_remove(&r->timers, &x->timer);
+    lc_free(x);
+  }
+  else {
+    /* the timer keeps its place in the heap for its next use; the error text
+       is left alone, its first byte is enough */
+    timer = x->timer;
+    memset(x, 0, offsetof(lc_xfer, error) + 1);
+    x->timer = timer;
+    lc_timer_clear(&x->timer);
+    x->next = r->free_xfers;
+    r->free_xfers = x;
+    r->free_count++;
+  }
+  lc_pool_unref(pool);
+}
+
+void lc_xfer_free_spares(lc_reactor *r)
+{
+  while(r->free_xfers) {
+    lc_xfer *x = r->free_xfers;
+    r->free_xfers = x->next;
+    lc_timer_remove(&r->timers, &x->timer);
+    lc_free(x);
+  }
+  r->free_count = 0;
+}
+
+/* ---- body bytes in both directions ---- */
+
+size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
+{
+  x->activity = x->pool->reactor->now;
+  if(x->streaming) {
+    if(lc_buf_len(&x->in) >= x->in_high) {
+      x->in_paused = 1; /* libcurl keeps these bytes and gives them again */
+      return CURL_WRITEFUNC_PAUSE;
+    }
+    if(lc_buf_append(&x->in, data, len)) {
+      x->reason = LC_END_TOO_LARGE;
+      return 0;
+    }
+    x->received += len;
+    lc_xfer_tell(x, LC_NEWS_DATA);
+    return len;
+  }
+  if(!x->in.data && x->head.content_length > (int64_t)len && (uint64_t)x->head.content_length < x->in.max)
+    (void)lc_buf_reserve(&x->in, (size_t)x->head.content_length); /* a hint: append reports what fails */
+  if(lc_buf_append(&x->in, data, len)) {
+    x->reason = LC_END_TOO_LARGE;
+    return 0;
+  }
+  x->received += len;
+  return len;
+}
+
+size_t lc_xfer_on_header(lc_xfer *x, const char *line, size_t len)
+{
+  lc_rc rc;
+  x->activity = x->pool->reactor->now;
+  rc = lc_head_line(&x->head, line, len);
+  if(rc == LC_EOF) {
+    lc_origin *origin = x->target->origin;
+    if(origin->proto == LC_PROTO_UNKNOWN)
+      origin->proto = x->head.version >= 20 ? LC_PROTO_H2 : LC_PROTO_H1;
+    if(x->streaming)
+      lc_xfer_tell(x, LC_NEWS_HEAD);
+    return len;
+  }
+  if(rc < 0) {
+    if(rc == LC_ERR_LIMIT)
+      x->reason = LC_END_TOO_LARGE;
+    return 0;
+  }
+  return len;
+}
+
+size_t lc_xfer_on_read(lc_xfer *x, char *out, size_t room)
+{
+  size_t len = lc_buf_len(&x->up);
+  x->activity = x->pool->reactor->now;
+  if(x->up_failed)
+    return CURL_READFUNC_ABORT;
+  if(!len) {
+    if(x->up_eof)
+      return 0;
+    x->up_paused = 1;
+    lc_xfer_tell(x, LC_NEWS_WANT);
+    return CURL_READFUNC_PAUSE;
+  }
+  if(len > room)
+    len = room;
+  memcpy(out, lc_buf_data(&x->up), len);
+  lc_buf_consume(&x->up, len);
+  x->up_started = 1;
+  if(!x->up_eof && lc_buf_len(&x->up) < UPLOAD_LOW)
+    lc_xfer_tell(x, LC_NEWS_WANT);
+  return len;
+}
+
+/* Tells libcurl which directions are paused now. */
+static void apply_pause(lc_xfer *x)
+{
+  CURLcode code;
+  lc_lane *lane = x->lane;
+  int mask = (x->in_paused ? CURLPAUSE_RECV : 0) | (x->up_paused ? CURLPAUSE_SEND : 0);
+  x->activity = lc_now();
+  code = curl_easy_pause(x->slot->easy, mask);
+  if(code) {
+    lc_xfer_finish(x, (lc_reason)x->reason, code);
+    return;
+  }
+  lc_xfer_rearm(x);
+  lc_lane_kick(lane);
+}
+
+void lc_xfer_resume(lc_xfer *x)
+{
+  if(!x->in_paused || x->state != LC_XFER_ACTIVE)
+    return;
+  x->in_paused = 0;
+  apply_pause(x);
+}
+
+lc_rc lc_xfer_feed(lc_xfer *x, const char *bytes, size_t len, int eof)
+{
+  lc_rc rc;
+  if(x->state == LC_XFER_DONE)
+    return LC_ERR_STATE;
+  rc = lc_buf_append(&x->up, bytes, len);
+  if(rc)
+    return rc;
+  if(eof)
+    x->up_eof = 1;
+  if(x->up_paused && x->state == LC_XFER_ACTIVE && (len || eof)) {
+    x->up_paused = 0;
+    apply_pause(x);
+  }
+  return LC_OK;
+}
+
+void lc_xfer_feed_failed(lc_xfer *x)
+{
+  x->up_failed = 1;
+  if(x->state == LC_XFER_QUEUED || x->state == LC_XFER_ACTIVE)
+    lc_xfer_finish(x, LC_END_CURL, CURLE_ABORTED_BY_CALLBACK);
+}
+
+/* ---- connection ---- */
+
+void lc_xfer_on_resolved(lc_xfer *x)
+{
+  lc_origin *origin = x->target->origin;
+  origin->resolved = x->pool->reactor->now;
+  if(origin->scout == x)
+    lc_pool_scout_done(origin, NULL);
+}
+
+void lc_xfer_on_connected(lc_xfer *x)
+{
+  x->connected = x->activity = x->pool->reactor->now;
+  lc_xfer_rearm(x);
+}
+
+int lc_xfer_may_replay(lc_xfer *x, int local_port)
+{
+  const lc_reactor *r = x->pool->reactor;
+  int64_t sent = (int64_t)x->body_len + (x->headers ? x->headers->bytes : 0);
+  unsigned i;
+
+  if(x->head.status || x->up_started)
+    return 0;
+  for(i = 0; i < LC_OBITUARIES && i < r->dead_next; i++) {
+    const lc_obituary *o = &r->dead[(r->dead_next - 1 - i) % LC_OBITUARIES];
+    if(o->local_port != local_port || !local_port)
+      continue;
+    /* a short request goes out in one segment: taken whole or not at all */
+    if(sent < SENT_AT_ONCE && o->unacked > 0 && o->unacked >= sent)
+      return 1;
+    break;
+  }
+  if(x->replay_unsent_only)
+    return 0;
+  switch((lc_method)x->method) { /* RFC 9110 9.2.2: idempotent methods */
+  case LC_GET:
+  case LC_HEAD:
+  case LC_PUT:
+  case LC_DELETE:
+  case LC_OPTIONS:
+    return 1;
+  default:
+    return 0;
+  }
+}
+
+/* ---- deadlines ---- */
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+  return a < b ? a : b;
+}
+
+/* The body is large and part of it may still be with libcurl. */
+static int still_sending(const lc_xfer *x)
+{
+  if(x->head.status)
+    return 0;
+  if(x->feeding)
+    return !(x->up_eof && !lc_buf_len(&x->up));
+  return x->body_len > SENT_AT_ONCE && x->sent_seen < x->body_len;
+}
+
+void lc_xfer_rearm(lc_xfer *x)
+{
+  const lc_timeouts *t = &x->timeouts;
+  int64_t due = t->total ? x->created + t->total : LC_NEVER;
+
+  if(x->state == LC_XFER_QUEUED) {
+    if(t->pool)
+      due = sooner(due, x->created + t->pool);
+  }
+  else if(!x->connected) {
+    if(t->connect)
+      due = sooner(due, x->started + t->connect);
+  }
+  else if(x->in_paused || (x->up_paused && !x->head.status))
+    ; /* it is the caller who lags */
+  else if(still_sending(x)) {
+    /* libcurl does not say when bytes leave: look four times per time-out */
+    int64_t step = t->write && t->read ? sooner(t->write, t->read) : t->write + t->read;
+    if(step)
+      due = sooner(due, x->pool->reactor->now + step / 4 + 1);
+  }
+  else if(t->read)
+    due = sooner(due, x->activity + t->read);
+  if(lc_timer_set(&x->pool->reactor->timers, &x->timer, due))
+    x->pool->reactor->failed_alloc = 1;
+}
+
+void lc_xfer_expired(lc_xfer *x)
+{
+  const lc_timeouts *t = &x->timeouts;
+  int64_t now = x->pool->reactor->now;
+  lc_reason why = LC_END_CURL;
+
+  if(x->state != LC_XFER_QUEUED && x->state != LC_XFER_ACTIVE)
+    return;
+  if(x->state == LC_XFER_ACTIVE && !x->feeding && x->body_len > SENT_AT_ONCE) {
+    curl_off_t sent = 0;
+    if(!curl_easy_getinfo(x->slot->easy, CURLINFO_SIZE_UPLOAD_T, &sent) && (uint64_t)sent > x->sent_seen) {
+      x->sent_seen = (uint64_t)sent;
+      x->activity = now;
+    }
+  }
+  if(t->total && now >= x->created + t->total)
+    why = LC_END_TOTAL_TIMEOUT;
+  else if(x->state == LC_XFER_QUEUED) {
+    if(t->pool && now >= x->created + t->pool)
+      why = LC_END_POOL_TIMEOUT;
+  }
+  else if(!x->connected) {
+    if(t->connect && now >= x->started + t->connect)
+      why = LC_END_CONNECT_TIMEOUT;
+  }
+  else if(x->in_paused || (x->up_paused && !x->head.status))
+    ;
+  else if(still_sending(x)) {
+    if(t->write && now >= x->activity + t->write)
+      why = LC_END_WRITE_TIMEOUT;
+  }
+  else if(t->read && now >= x->activity + t->read)
+    why = LC_END_READ_TIMEOUT;
+  if(why)
+    lc_xfer_finish(x, why, CURLE_OPERATION_TIMEDOUT);
+  else
+    lc_xfer_rearm(x);
+}
