@@ -6,7 +6,8 @@ Not its job: proving its speed (proof.py), measuring clients.
     python benchmarks/origin.py [--dir build/origin] [--workers 1]    runs until Ctrl-C
 
 Paths: /chat (0.9 KB JSON), /delay/<ms>, /embeddings (1.5 MB JSON), /sse (400 events of 200 bytes in a burst),
-/sse/each (each event alone on the wire), /sse/paced/<ms> (a pause before each event).
+/sse/each (each event alone on the wire), /sse/paced/<ms> (a pause before each event). /sdk-chat and /sdk-sse are
+base addresses for an SDK, which adds /chat/completions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -53,7 +55,6 @@ http {{
     ssl_session_cache shared:tls:20m;
     ssl_session_timeout 1h;
     ssl_protocols TLSv1.2 TLSv1.3;
-    lua_code_cache on;
     init_by_lua_block {{
         local function read(name)
             local f = assert(io.open("{dir}/" .. name, "rb"))
@@ -71,12 +72,13 @@ http {{
         listen 127.0.0.1:{h1} backlog={backlog};
         listen 127.0.0.1:{tls} ssl backlog={backlog};
         location = /chat {{ return 200 '{chat}'; }}
+        location = /sdk-chat/chat/completions {{ return 200 '{chat}'; }}
         {common}
     }}
     server {{
         # HTTP/2: an answer before the end of the request body would reset the stream, so the body is read.
         listen 127.0.0.1:{h2} ssl http2 backlog={backlog};
-        location = /chat {{
+        location ~ ^/(sdk-chat/chat/completions|chat)$ {{
             content_by_lua_block {{
                 ngx.req.read_body()
                 ngx.header.content_length = #chat
@@ -105,7 +107,7 @@ COMMON = """
             }}
         }}
         location = /embeddings.json {{ internal; root {dir}; }}
-        location = /sse {{
+        location ~ ^/(sse|sdk-sse/chat/completions)$ {{
             default_type text/event-stream;
             content_by_lua_block {{
                 ngx.req.read_body()
@@ -213,6 +215,11 @@ def make_certificates(where: Path) -> None:
          "-extfile", str(where / "server.ext"), "-out", str(where / "server.pem"))
 
 
+def _raise_nofile() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class Origin:
     """A running nginx. `with Origin(dir) as o: o.url("h1", "/chat")`."""
 
@@ -255,13 +262,16 @@ class Origin:
         else:
             user = ""
         self.ports = {name: free_port() for name in ("h1", "tls", "h2")}
+        connections = min(100_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         load = [f"load_module {modules}/{m}.so;" for m in ("ndk_http_module", "ngx_http_lua_module")]
         (self.dir / "nginx.conf").write_text(CONFIG.format(
-            load="\n".join(load), user=user, workers=self.workers, dir=self.dir, connections=100_000, backlog=65535,
+            load="\n".join(load), user=user, workers=self.workers, dir=self.dir, connections=connections, backlog=65535,
             chat=chat_answer().decode(), common=COMMON.format(dir=self.dir), **self.ports,
         ))
         self.process = subprocess.Popen(
-            [nginx, "-p", str(self.dir), "-c", str(self.dir / "nginx.conf")], stderr=subprocess.DEVNULL
+            [nginx, "-p", str(self.dir), "-c", str(self.dir / "nginx.conf")],
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_raise_nofile,
         )
         self._wait_ready()
         return self
