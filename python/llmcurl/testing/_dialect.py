@@ -28,9 +28,12 @@ def _pick_loads() -> Callable[[bytes], Any]:
 loads = _pick_loads()
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def dumps(value: Any) -> bytes:
-    """Compact JSON, UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    """Compact JSON, UTF-8; a lone surrogate becomes a question mark."""
+    return _encode(value).encode("utf-8", "replace")
 
 
 class Ask(NamedTuple):

@@ -43,7 +43,7 @@ class Plan:
 
     __slots__ = (
         "delay", "ttft", "gap", "end", "instant", "steps", "first_gap", "_status", "_headers", "_pieces", "_streamed",
-        "_length", "_closing",
+        "_length", "_closing", "_open_head",
     )  # fmt: skip
 
     def __init__(
@@ -66,10 +66,13 @@ class Plan:
         self._streamed = streamed
         self._length = length
         self._closing: dict[bool, Plan] = {}
+        self._open_head: bytes | None = None
         self.delay = max(delay, 0.0)
         self.ttft = max(ttft, self.delay)
         self.gap = max(gap, 0.0)
         self.end = end
+        self.instant: bytes | None
+        self.steps: tuple[bytes, ...]
         if streamed:
             self._lay_out_stream(connection)
         else:
@@ -79,8 +82,8 @@ class Plan:
                 lines.append(f"content-length: {len(body) if length is None else length}")
             if connection != "chunked":
                 lines.append("connection: close")
-            self.instant: bytes | None = _head(lines) + body
-            self.steps: tuple[bytes, ...] = (self.instant,)
+            self.instant = _head(lines) + body
+            self.steps = (self.instant,)
             self.first_gap = 0.0
 
     @classmethod
@@ -90,6 +93,19 @@ class Plan:
         plan.instant = b""
         plan.steps = (b"",)
         plan._closing = {True: plan, False: plan}
+        return plan
+
+    def with_body(self, body: bytes) -> Plan:
+        """The same plain answer with another body. Cheap: for answers that differ from call to call."""
+        plan = Plan.__new__(Plan)
+        plan._status, plan._headers, plan._pieces = self._status, self._headers, (body,)
+        plan._streamed, plan._length, plan._closing = False, None, {}
+        plan.delay, plan.ttft, plan.gap, plan.end, plan.first_gap = self.delay, self.ttft, 0.0, self.end, 0.0
+        if self._open_head is None:
+            self._open_head = _head(self._head_lines())[:-2]
+        plan._open_head = self._open_head
+        plan.instant = b"%bcontent-length: %d\r\n\r\n%b" % (self._open_head, len(body), body)
+        plan.steps = (plan.instant,)
         return plan
 
     def _head_lines(self) -> list[str]:

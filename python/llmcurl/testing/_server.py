@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._config import MockConfig
 from ._control import control
-from ._dialect import Ask, BadAsk, Dialect, loads
+from ._dialect import Ask, BadAsk, Dialect, dumps, loads
 from ._http import Connection, HeadCache, RequestHead, parse_head
 from ._plan import ID_TEXT, End, Plan
 from ._replies import Failure, Outcome, Raw, Reply, as_outcome
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 65_535
 _PLAN_CACHE_SIZE = 256
+_TEXT_SLOT = "textMOCKslot"
 
 Responder = Callable[[RecordedRequest], Outcome | str | None | Awaitable[Outcome | str | None]]
 """Decides the answer to a request; None leaves it to the settings. May be a coroutine function."""
@@ -66,7 +67,7 @@ class MockLLM:
         self._stats = Stats()
         self._recorder = Recorder(self._config.keep_requests, self._config.keep_body)
         self._random = random.Random(self._config.seed)
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[Any, Any] = {}  # finished plans, and for echoes (plan, pieces around the text)
         self._heads = HeadCache()
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -344,15 +345,34 @@ class MockLLM:
         ask = dialect.ask(head, value)
         if outcome is None:
             if config.echo:
-                return self._build(dialect, ask, dataclasses.replace(config.reply, text=dialect.last_text(value)))
+                return self._echo(dialect, ask, dialect.last_text(value))
             outcome = config.reply
         key = (dialect.name, ask, outcome)
         plan = self._plans.get(key)
         if plan is None:
-            if len(self._plans) >= _PLAN_CACHE_SIZE:
-                self._plans.clear()
-            plan = self._plans[key] = self._build(dialect, ask, outcome)
+            plan = self._build(dialect, ask, outcome)
+            self._keep_plan(key, plan)
         return plan
+
+    def _keep_plan(self, key: Any, plan: Any) -> None:
+        if len(self._plans) >= _PLAN_CACHE_SIZE:
+            self._plans.clear()
+        self._plans[key] = plan
+
+    def _echo(self, dialect: Dialect, ask: Ask, text: str) -> Plan:
+        """A plain answer is a kept one with the text put in; a stream is built anew."""
+        if ask.stream:
+            return self._build(dialect, ask, dataclasses.replace(self._config.reply, text=text, tokens=None))
+        made = len(text) // 4 + 1
+        key = (dialect.name, ask, made)
+        kept = self._plans.get(key)
+        if kept is None:
+            blank = dataclasses.replace(self._config.reply, text=_TEXT_SLOT, tokens=None, output_tokens=made)
+            pieces = dialect.full(ask, blank).split(dumps(_TEXT_SLOT))
+            kept = (self._build(dialect, ask, blank), pieces)
+            self._keep_plan(key, kept)
+        plan, pieces = kept
+        return plan.with_body(dumps(text).join(pieces))
 
     def _build(self, dialect: Dialect, ask: Ask, outcome: Reply | Failure) -> Plan:
         if isinstance(outcome, Failure):
