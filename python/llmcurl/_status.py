@@ -1,0 +1,81 @@
+"""What is known of an answer besides its head and body: `Timings`, and what its status means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+__all__ = ["StatusKind", "Timings", "reason_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """When things happened, in seconds since the call was made; None: did not happen.
+
+    Attributes:
+        queued: left the queue.
+        dns: name resolved. connect: TCP (or the proxy) connected. tls: handshake done. None
+            on a reused connection.
+        sent: the request went out.
+        first_byte: the answer began.
+        done: the answer was complete.
+    """
+
+    queued: float | None = None
+    dns: float | None = None
+    connect: float | None = None
+    tls: float | None = None
+    sent: float | None = None
+    first_byte: float | None = None
+    done: float | None = None
+
+    @classmethod
+    def from_raw(cls, values: tuple[float, ...]) -> Timings:
+        """From the native tuple, in which a negative number stands for None."""
+        return cls(*(None if value < 0 else value for value in values))
+
+
+def reason_of(status_code: int) -> str:
+    """The standard reason phrase, "" for an unknown status."""
+    try:
+        return HTTPStatus(status_code).phrase
+    except ValueError:
+        return ""
+
+
+class StatusKind:
+    """The questions one asks about a status; mixed into `Response`."""
+
+    __slots__ = ()
+
+    status_code: int
+
+    @property
+    def is_informational(self) -> bool:
+        """1xx."""
+        return 100 <= self.status_code <= 199
+
+    @property
+    def is_success(self) -> bool:
+        """2xx."""
+        return 200 <= self.status_code <= 299
+
+    @property
+    def is_redirect(self) -> bool:
+        """3xx."""
+        return 300 <= self.status_code <= 399
+
+    @property
+    def is_client_error(self) -> bool:
+        """4xx."""
+        return 400 <= self.status_code <= 499
+
+    @property
+    def is_server_error(self) -> bool:
+        """5xx."""
+        return 500 <= self.status_code <= 599
+
+    @property
+    def is_error(self) -> bool:
+        """4xx or 5xx."""
+        return 400 <= self.status_code <= 599
