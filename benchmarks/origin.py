@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -24,9 +23,8 @@ import subprocess
 import time
 from pathlib import Path
 
-SSE_EVENTS = 400
-SSE_EVENT_BYTES = 200
-EMBEDDINGS_BYTES = 1_500_000
+from answers import chat_answer, embeddings_answer, sse_answer
+
 MODULE_DIRS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
 
 CONFIG = """
@@ -135,63 +133,11 @@ COMMON = """
 """
 
 
-def chat_answer() -> bytes:
-    """A chat completion of about 0.9 KB, as the providers send it."""
-    words = "The origin answers with a fixed text so that every client can check each byte of it. " * 8
-    answer = {
-        "id": "chatcmpl-9XbGjQ2wVhN1",
-        "object": "chat.completion",
-        "created": 1760000000,
-        "model": "bench-1",
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": words[:600]},
-                "logprobs": None,
-                "finish_reason": "stop",
-            }
-        ],
-        "usage": {"prompt_tokens": 120, "completion_tokens": 130, "total_tokens": 250},
-        "system_fingerprint": "fp_bench",
-    }
-    return json.dumps(answer, separators=(",", ":")).encode()
-
-
-def sse_answer() -> bytes:
-    """SSE_EVENTS chat chunks of SSE_EVENT_BYTES bytes each and the closing [DONE]."""
-    out = []
-    for i in range(SSE_EVENTS):
-        chunk = {
-            "id": "chatcmpl-9XbGjQ2wVhN1",
-            "object": "chat.completion.chunk",
-            "created": 1760000000,
-            "model": "bench-1",
-            "choices": [{"index": 0, "delta": {"content": f"{i:04d}"}, "finish_reason": None}],
-        }
-        line = b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
-        pad = SSE_EVENT_BYTES - len(line)
-        chunk["choices"][0]["delta"]["content"] += "x" * pad
-        out.append(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
-    out.append(b"data: [DONE]\n\n")
-    return b"".join(out)
-
-
-def embeddings_answer() -> bytes:
-    """An embeddings answer of about EMBEDDINGS_BYTES bytes: 16 inputs, numbers as text."""
-    rng = random.Random(1)
-    per_input = EMBEDDINGS_BYTES // 16 // 12
-    data = [
-        {"object": "embedding", "index": i, "embedding": [round(rng.uniform(-1, 1), 8) for _ in range(per_input)]}
-        for i in range(16)
-    ]
-    answer = {"object": "list", "data": data, "model": "bench-embed", "usage": {"prompt_tokens": 8, "total_tokens": 8}}
-    return json.dumps(answer, separators=(",", ":")).encode()
-
-
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+        port: int = s.getsockname()[1]
+        return port
 
 
 def _run(*cmd: str) -> None:
@@ -201,31 +147,66 @@ def _run(*cmd: str) -> None:
 def make_certificates(where: Path) -> None:
     """An own authority (ca.pem) and a server certificate for localhost and 127.0.0.1, both on P-256."""
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    _run("openssl", "req", "-x509", *curve, "-keyout", str(where / "ca.key"), "-out", str(where / "ca.pem"),
-         "-days", "365", "-subj", "/CN=bench authority",
-         "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    _run("openssl", "req", *curve, "-keyout", str(where / "server.key"), "-out", str(where / "server.csr"),
-         "-subj", "/CN=localhost")
+    _run(
+        "openssl",
+        "req",
+        "-x509",
+        *curve,
+        "-keyout",
+        str(where / "ca.key"),
+        "-out",
+        str(where / "ca.pem"),
+        "-days",
+        "365",
+        "-subj",
+        "/CN=bench authority",
+        "-addext",
+        "basicConstraints=critical,CA:TRUE",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+    )
+    _run(
+        "openssl",
+        "req",
+        *curve,
+        "-keyout",
+        str(where / "server.key"),
+        "-out",
+        str(where / "server.csr"),
+        "-subj",
+        "/CN=localhost",
+    )
     (where / "server.ext").write_text(
         "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n"
         "keyUsage=digitalSignature\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
     )
-    _run("openssl", "x509", "-req", "-in", str(where / "server.csr"), "-CA", str(where / "ca.pem"),
-         "-CAkey", str(where / "ca.key"), "-CAcreateserial", "-days", "365",
-         "-extfile", str(where / "server.ext"), "-out", str(where / "server.pem"))
-
-
-def _raise_nofile() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _run(
+        "openssl",
+        "x509",
+        "-req",
+        "-in",
+        str(where / "server.csr"),
+        "-CA",
+        str(where / "ca.pem"),
+        "-CAkey",
+        str(where / "ca.key"),
+        "-CAcreateserial",
+        "-days",
+        "365",
+        "-extfile",
+        str(where / "server.ext"),
+        "-out",
+        str(where / "server.pem"),
+    )
 
 
 class Origin:
     """A running nginx. `with Origin(dir) as o: o.url("h1", "/chat")`."""
 
-    def __init__(self, where: Path, workers: int = 1) -> None:
+    def __init__(self, where: Path, workers: int = 1, cpus: set[int] | None = None) -> None:
         self.dir = Path(where).resolve()
         self.workers = workers
+        self.cpus = cpus
         self.ports: dict[str, int] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -246,9 +227,13 @@ class Origin:
 
     def start(self) -> Origin:
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-        modules = next((Path(d) for d in MODULE_DIRS if (Path(d) / "ngx_http_lua_module.so").exists()), None)
+        modules = next(
+            (Path(d) for d in MODULE_DIRS if (Path(d) / "ngx_http_lua_module.so").exists()), None
+        )
         if not os.path.exists(nginx) or modules is None:
-            raise SystemExit("the origin needs nginx with its lua module: apt install nginx libnginx-mod-http-lua")
+            raise SystemExit(
+                "the origin needs nginx with its lua module: apt install nginx libnginx-mod-http-lua"
+            )
         (self.dir / "tmp").mkdir(parents=True, exist_ok=True)
         (self.dir / "chat.json").write_bytes(chat_answer())
         (self.dir / "events.txt").write_bytes(sse_answer())
@@ -263,18 +248,36 @@ class Origin:
             user = ""
         self.ports = {name: free_port() for name in ("h1", "tls", "h2")}
         connections = min(100_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-        load = [f"load_module {modules}/{m}.so;" for m in ("ndk_http_module", "ngx_http_lua_module")]
-        (self.dir / "nginx.conf").write_text(CONFIG.format(
-            load="\n".join(load), user=user, workers=self.workers, dir=self.dir, connections=connections, backlog=65535,
-            chat=chat_answer().decode(), common=COMMON.format(dir=self.dir), **self.ports,
-        ))
+        load = [
+            f"load_module {modules}/{m}.so;" for m in ("ndk_http_module", "ngx_http_lua_module")
+        ]
+        (self.dir / "nginx.conf").write_text(
+            CONFIG.format(
+                load="\n".join(load),
+                user=user,
+                workers=self.workers,
+                dir=self.dir,
+                connections=connections,
+                backlog=65535,
+                chat=chat_answer().decode(),
+                common=COMMON.format(dir=self.dir),
+                **self.ports,
+            )
+        )
         self.process = subprocess.Popen(
             [nginx, "-p", str(self.dir), "-c", str(self.dir / "nginx.conf")],
             stderr=subprocess.DEVNULL,
-            preexec_fn=_raise_nofile,
+            preexec_fn=self._prepare,
         )
         self._wait_ready()
         return self
+
+    def _prepare(self) -> None:
+        """In the child, before nginx: as many descriptors as allowed, the cores asked for."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        if self.cpus:
+            os.sched_setaffinity(0, self.cpus)
 
     def _wait_ready(self) -> None:
         assert self.process is not None
@@ -306,7 +309,9 @@ class Origin:
         assert self.process is not None
         tick = os.sysconf("SC_CLK_TCK")
         out = []
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        children = (
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        )
         for pid in children:
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             out.append((int(fields[11]) + int(fields[12])) / tick)
@@ -315,7 +320,7 @@ class Origin:
     def version(self) -> str:
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"
         out = subprocess.run([nginx, "-v"], capture_output=True, text=True).stderr
-        return out.strip().rsplit(" ", 1)[-1]
+        return out.strip().rpartition("/")[2]
 
     def __enter__(self) -> Origin:
         return self.start()
@@ -327,19 +332,28 @@ class Origin:
 def listen_overflows() -> int:
     """Connections the kernel dropped because a listen queue was full, since boot."""
     lines = Path("/proc/net/netstat").read_text().splitlines()
-    for names, values in zip(lines[::2], lines[1::2]):
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
         if names.startswith("TcpExt:"):
-            return int(dict(zip(names.split(), values.split())).get("ListenOverflows", 0))
+            return int(
+                dict(zip(names.split(), values.split(), strict=True)).get("ListenOverflows", 0)
+            )
     return 0
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--dir", type=Path, default=Path(__file__).resolve().parent.parent / "build" / "origin")
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "--dir", type=Path, default=Path(__file__).resolve().parent.parent / "build" / "origin"
+    )
     p.add_argument("--workers", type=int, default=1)
     args = p.parse_args()
     with Origin(args.dir, args.workers) as origin:
-        print(json.dumps({"ca": str(origin.ca), **{n: origin.url(n, "") for n in origin.ports}}), flush=True)
+        print(
+            json.dumps({"ca": str(origin.ca), **{n: origin.url(n, "") for n in origin.ports}}),
+            flush=True,
+        )
         try:
             signal.pause()
         except KeyboardInterrupt:

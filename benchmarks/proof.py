@@ -25,7 +25,9 @@ BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 960 + b'"
 def _run(cmd: list[str], cpus: set[int] | None) -> tuple[str, float]:
     """Standard output and CPU seconds of a command."""
     pin = (lambda: os.sched_setaffinity(0, cpus)) if cpus else None
-    process = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=pin)
+    process = subprocess.Popen(
+        cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=pin
+    )
     assert process.stdout is not None
     out = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
@@ -71,8 +73,19 @@ def run_h2load(url: str, inflight: int, seconds: float, cpus: set[int] | None) -
     with tempfile.NamedTemporaryFile() as body:
         body.write(BODY)
         body.flush()
-        cmd = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{max(1, round(seconds))}", "--warm-up-time=1s",
-               "-d", body.name, "-H", "content-type: application/json", url]
+        cmd = [
+            "h2load",
+            "-t1",
+            f"-c{connections}",
+            f"-m{streams}",
+            f"-D{max(1, round(seconds))}",
+            "--warm-up-time=1s",
+            "-d",
+            body.name,
+            "-H",
+            "content-type: application/json",
+            url,
+        ]
         out, cpu = _run(cmd, cpus)
     calls = _number(r"requests: (\d+) total", out)
     rate = _number(r"finished in [\d.]+\w+, ([\d.]+) req/s", out)
@@ -87,7 +100,9 @@ def run_h2load(url: str, inflight: int, seconds: float, cpus: set[int] | None) -
     }
 
 
-def prove(origin: Origin, seconds: float, cpus: set[int] | None = None) -> dict[str, dict[str, Any]]:
+def prove(
+    origin: Origin, seconds: float, cpus: set[int] | None = None
+) -> dict[str, dict[str, Any]]:
     """One figure per protocol; a tool that is not installed is missing from the result."""
     out: dict[str, dict[str, Any]] = {}
     if shutil.which("wrk"):
@@ -103,7 +118,8 @@ def tool_versions() -> dict[str, str]:
     for tool, args in (("wrk", ["-v"]), ("h2load", ["--version"])):
         if shutil.which(tool):
             done = subprocess.run([tool, *args], capture_output=True, text=True)
-            out[tool] = (done.stdout + done.stderr).split("\n")[0].split(" [")[0].strip()
+            text = (done.stdout + done.stderr).split("\n")[0].split(" [")[0].strip()
+            out[tool] = text.removeprefix(tool).strip().rpartition("/")[2]
     return out
 
 

@@ -1,6 +1,6 @@
 """One process, one client, one scenario: reads a specification, prints one line of JSON.
 
-    python benchmarks/worker.py '{"client": "aiohttp", "mode": "closed", "url": "http://127.0.0.1:8080/chat"}'
+python benchmarks/worker.py '{"client": "aiohttp", "mode": "closed", "url": "http://127.0.0.1:8080/chat"}'
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ def main() -> None:
     spec = Spec.from_json(sys.argv[1])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
     if spec.loop == "uvloop":
         import uvloop
 
         loop = uvloop.new_event_loop()
-    else:
-        loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(lambda _loop, _context: None)
     result = loop.run_until_complete(measure(spec))

@@ -15,7 +15,10 @@ class AiohttpClient(Client):
     async def open(self) -> None:
         spec = self.spec
         connector = aiohttp.TCPConnector(
-            limit=0, limit_per_host=0, keepalive_timeout=3600, ssl=spec.ssl_context() if spec.tls else True
+            limit=0,
+            limit_per_host=0,
+            keepalive_timeout=3600,
+            ssl=spec.ssl_context() if spec.tls else True,
         )
         self.session = aiohttp.ClientSession(
             connector=connector,

@@ -9,6 +9,7 @@ import json
 import ssl
 from dataclasses import dataclass, field, fields
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 
@@ -51,6 +52,9 @@ class Spec:
         """Calls that are in flight at once at most."""
         return max(self.inflight, self.calls)
 
+    def read_ca(self) -> bytes:
+        return Path(self.ca).read_bytes() if self.ca else b""
+
     def ssl_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.ca)
 
@@ -60,7 +64,8 @@ HEADERS = {"Content-Type": "application/json", "Accept": "*/*"}
 
 def delta(data: bytes | str) -> str:
     """The text of one chat chunk."""
-    return json.loads(data)["choices"][0]["delta"]["content"]
+    text: str = json.loads(data)["choices"][0]["delta"]["content"]
+    return text
 
 
 class LineSplitter:

@@ -42,4 +42,7 @@ class CurlCffiClient(Client):
     def versions(self) -> dict[str, str]:
         from curl_cffi import Curl
 
-        return {**super().versions(), "libcurl": Curl().version().decode().split()[0].partition("/")[2]}
+        return {
+            **super().versions(),
+            "libcurl": Curl().version().decode().split()[0].partition("/")[2],
+        }

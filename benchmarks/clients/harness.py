@@ -30,7 +30,7 @@ def quantile(values: Any, q: float) -> float:
     ordered = sorted(values)
     if not ordered:
         return 0.0
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+    return float(ordered[min(len(ordered) - 1, int(q * len(ordered)))])
 
 
 class Meter:
@@ -46,7 +46,9 @@ class Meter:
     def fail(self, what: object) -> None:
         self.failures += 1
         if not self.error:
-            self.error = what[:300] if isinstance(what, str) else f"{type(what).__name__}: {what}"[:300]
+            self.error = (
+                what[:300] if isinstance(what, str) else f"{type(what).__name__}: {what}"[:300]
+            )
 
     def begin(self) -> None:
         self._first, self._failures0 = len(self.latency), self.failures
@@ -130,12 +132,12 @@ async def closed(client: Client, spec: Spec, meter: Meter) -> dict[str, Any]:
     tasks = [asyncio.create_task(work()) for _ in range(spec.inflight)]
     warm = 2 * spec.inflight if spec.warmup < 0 else spec.warmup
     begin = now()
-    while len(latency) < warm and now() - begin < spec.warmup_seconds:
+    while len(latency) < warm and now() - begin < spec.warmup_seconds:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     meter.begin()
     await asyncio.sleep(spec.seconds)
     # a slow client may not have ended one call yet
-    while len(latency) == meter._first and now() - begin < 60:
+    while len(latency) == meter._first and now() - begin < 60:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     result = meter.end()
     running = False
@@ -178,7 +180,9 @@ async def burst(client: Client, spec: Spec, meter: Meter) -> dict[str, Any]:
     meter.begin()
     async with Stall() as stall:
         begin = now()
-        await asyncio.gather(*[_once(client.post, client.expected, meter) for _ in range(spec.calls)])
+        await asyncio.gather(
+            *[_once(client.post, client.expected, meter) for _ in range(spec.calls)]
+        )
         took = now() - begin
     result = meter.end()
     result["seconds"] = took
@@ -194,7 +198,9 @@ async def waiting(client: Client, spec: Spec, meter: Meter) -> dict[str, Any]:
     await _once(client.post, client.expected, meter)
     gc.collect()
     base = rss_kb()
-    tasks = [asyncio.create_task(_once(client.post, client.expected, meter)) for _ in range(spec.calls)]
+    tasks = [
+        asyncio.create_task(_once(client.post, client.expected, meter)) for _ in range(spec.calls)
+    ]
     first, peak, begin = len(meter.latency), base, now()
     meter.begin()
     while len(meter.latency) == first and now() - begin < 60:
@@ -245,14 +251,21 @@ async def open_loop(client: Client, spec: Spec, meter: Meter) -> dict[str, Any]:
 async def measure(spec: Spec) -> dict[str, Any]:
     """Opens the client, runs the mode, returns the figures."""
     meter = Meter()
-    loops = {"closed": closed, "stream": closed, "fresh": closed, "burst": burst, "waiting": waiting,
-             "open": open_loop}
+    loops = {
+        "closed": closed,
+        "stream": closed,
+        "fresh": closed,
+        "burst": burst,
+        "waiting": waiting,
+        "open": open_loop,
+    }
     base = rss_kb()
     client = make_client(spec)
     if spec.mode != "fresh":
         await client.open()
     result = await loops[spec.mode](client, spec, meter)
     result.update(client.extra())
+    result["total_calls"] = len(meter.latency)
     result["error"] = meter.error
     result["rss_kb"] = rss_kb("VmHWM")
     result["rss_base_kb"] = base

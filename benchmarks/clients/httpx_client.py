@@ -14,7 +14,9 @@ class _HttpxLike(Client):
         spec, n = self.spec, self.spec.connections
         return {
             "headers": HEADERS,
-            "limits": self.module.Limits(max_connections=n, max_keepalive_connections=n, keepalive_expiry=3600),
+            "limits": self.module.Limits(
+                max_connections=n, max_keepalive_connections=n, keepalive_expiry=3600
+            ),
             "timeout": None,
             "trust_env": False,
             "http2": spec.http2,
@@ -72,5 +74,7 @@ class HttpxAiohttp(_HttpxLike):
 
         self.module = httpx
         options = self.options()
-        transport = AiohttpTransport(verify=options["verify"], limits=options["limits"], trust_env=False)
+        transport = AiohttpTransport(
+            verify=options["verify"], limits=options["limits"], trust_env=False
+        )
         self.client = HttpxAiohttpClient(transport=transport, **options)

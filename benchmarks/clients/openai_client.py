@@ -23,7 +23,9 @@ class OpenaiClient(Client):
 
         spec, n = self.spec, self.spec.connections
         return openai.DefaultAsyncHttpxClient(
-            limits=httpx2.Limits(max_connections=n, max_keepalive_connections=n, keepalive_expiry=3600),
+            limits=httpx2.Limits(
+                max_connections=n, max_keepalive_connections=n, keepalive_expiry=3600
+            ),
             verify=spec.ssl_context() if spec.tls else False,
             trust_env=False,
             http2=spec.http2,
@@ -34,7 +36,11 @@ class OpenaiClient(Client):
         # the SDK adds /chat/completions
         base = f"{root}/sdk-{path}"
         self.client = openai.AsyncOpenAI(
-            base_url=base, api_key="none", max_retries=0, timeout=None, http_client=self.http_client()
+            base_url=base,
+            api_key="none",
+            max_retries=0,
+            timeout=None,
+            http_client=self.http_client(),
         )
         text = json.loads(self.body)["messages"][0]["content"]
         self.messages: Any = [{"role": "user", "content": text}]
@@ -48,7 +54,9 @@ class OpenaiClient(Client):
 
     async def stream(self) -> Any:
         texts = []
-        stream = await self.client.chat.completions.create(model="m", messages=self.messages, stream=True)
+        stream = await self.client.chat.completions.create(
+            model="m", messages=self.messages, stream=True
+        )
         async for chunk in stream:
             texts.append(chunk.choices[0].delta.content)
         return texts
@@ -62,7 +70,9 @@ class OpenaiAiohttp(OpenaiClient):
 
         spec, n = self.spec, self.spec.connections
         return openai.DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=n, max_keepalive_connections=n, keepalive_expiry=3600),
+            limits=httpx2.Limits(
+                max_connections=n, max_keepalive_connections=n, keepalive_expiry=3600
+            ),
             verify=spec.ssl_context() if spec.tls else False,
             trust_env=False,
         )

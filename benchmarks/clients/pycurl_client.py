@@ -16,7 +16,9 @@ class PycurlClient(Client):
         spec = self.spec
         self.multi = pycurl.AsyncCurlMulti()
         self.multi.setopt(pycurl.M_MAXCONNECTS, spec.connections)
-        self.multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if spec.http2 else pycurl.PIPE_NOTHING)
+        self.multi.setopt(
+            pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX if spec.http2 else pycurl.PIPE_NOTHING
+        )
         self.headers = [f"{k}: {v}" for k, v in HEADERS.items()] + ["Expect:"]
         self.free: list[Any] = []
 

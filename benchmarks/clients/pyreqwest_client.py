@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from pyreqwest.client import ClientBuilder
@@ -29,7 +28,7 @@ class PyreqwestClient(Client):
         )
         builder = builder.http2(True) if spec.http2 else builder.http1_only()
         if spec.ca:
-            builder = builder.add_root_certificate_pem(Path(spec.ca).read_bytes())
+            builder = builder.add_root_certificate_pem(spec.read_ca())
         self.client = await builder.build().__aenter__()
 
     async def close(self) -> None:

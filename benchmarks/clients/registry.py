@@ -24,4 +24,5 @@ CLIENTS: dict[str, tuple[str, str]] = {
 
 def make_client(spec: Spec) -> Client:
     module, name = CLIENTS[spec.client]
-    return getattr(import_module(f"clients.{module}"), name)(spec)
+    client: Client = getattr(import_module(f"clients.{module}"), name)(spec)
+    return client

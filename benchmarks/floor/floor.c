@@ -502,11 +502,13 @@ static void report(void)
          floor_hist_ms(&g.hist, 0.5), floor_hist_ms(&g.hist, 0.99));
   printf("\"rss_kb\":%ld,\"rss_base_kb\":%ld,\"rss_busy_kb\":%ld,"
          "\"connections\":%llu,\"lanes\":%llu,\"failures\":%llu,"
-         "\"wrong\":%llu,\"rescues\":%llu,\"answer_bytes\":%zu,",
+         "\"wrong\":%llu,\"rescues\":%llu,\"answer_bytes\":%zu,"
+         "\"total_calls\":%llu,",
          floor_peak_rss_kb(), g.base_rss_kb, g.busy_rss_kb,
          (unsigned long long)floor_watch_opened(), (unsigned long long)g.lanes_len,
          (unsigned long long)g.failed, (unsigned long long)g.wrong,
-         (unsigned long long)g.rescues, g.opts.expect_len);
+         (unsigned long long)g.rescues, g.opts.expect_len,
+         (unsigned long long)g.done);
   if(g.opts.sse)
     printf("\"events\":%llu,\"cpu_us_per_event\":%.3f,",
            (unsigned long long)g.m_events,

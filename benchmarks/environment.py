@@ -1,0 +1,150 @@
+"""What a run needs and stands on: the peers' interpreter, the floor, the description of the machine.
+
+Job: make build/bench-venv, build the floor, collect versions. Not its job: measuring.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BUILD = ROOT / "build"
+
+
+def missing_tools() -> list[str]:
+    """Packages that have to be installed by hand, by their Debian names."""
+    need = {
+        "nginx": "nginx libnginx-mod-http-lua",
+        "openssl": "openssl",
+        "cc": "gcc",
+        "make": "make",
+        "wrk": "wrk",
+        "h2load": "nghttp2-client",
+    }
+    places = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return [package for tool, package in need.items() if not shutil.which(tool, path=places)]
+
+
+def ensure_tools() -> None:
+    """Installs what is missing where that is possible, else says how."""
+    missing = missing_tools()
+    if not missing:
+        return
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *" ".join(missing).split()]
+    if os.getuid() == 0 and shutil.which("apt-get"):
+        print("installing:", " ".join(missing), file=sys.stderr)
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    still = missing_tools()
+    optional = {"wrk", "nghttp2-client"}
+    if still:
+        print("missing: sudo apt install " + " ".join(still), file=sys.stderr)
+    if set(still) - optional:
+        raise SystemExit(1)
+
+
+def ensure_python(where: Path | None = None) -> Path:
+    """The interpreter of build/bench-venv, with requirements.txt installed for this very Python."""
+    where = where or BUILD / "bench-venv"
+    python = where / "bin" / "python"
+    requirements = HERE / "requirements.txt"
+    stamp = where / "installed"
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return python
+    print(f"making {where} (once)", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(where)], check=True)
+    subprocess.run(
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "-r",
+            str(requirements),
+        ],
+        check=True,
+    )
+    stamp.write_text(wanted)
+    return python
+
+
+def build_floor(prefix: str | None = None) -> Path:
+    """Builds floor/floor.c against the libcurl in `prefix` (LLMCURL_CURL_PREFIX by default, else the system's)."""
+    prefix = prefix or os.environ.get("LLMCURL_CURL_PREFIX", "")
+    tag = hashlib.sha256(prefix.encode()).hexdigest()[:8] if prefix else "system"
+    out = BUILD / "floor" / tag
+    command = ["make", "-s", "-C", str(HERE / "floor"), f"OUT={out}"]
+    if prefix:
+        command.append(f"CURL_PREFIX={prefix}")
+    subprocess.run(command, check=True)
+    return out / "floor"
+
+
+def native_info(python: Path, path: str) -> dict[str, Any] | None:
+    """Version and libcurl of the llmcurl found in `path`; None when it is not built for this Python."""
+    code = (
+        "import json, llmcurl, llmcurl._native as n\n"
+        "curl = getattr(n, 'curl_version', None) or getattr(n, 'version', None)\n"
+        "curl = curl() if callable(curl) else curl\n"
+        "print(json.dumps({'version': getattr(llmcurl, '__version__', '?'), 'native': n.__file__,"
+        " 'libcurl': str(curl)}))"
+    )
+    done = subprocess.run(
+        [str(python), "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    if done.returncode:
+        print(
+            "llmcurl is not importable, its rows are left out:",
+            done.stderr.strip().split("\n")[-1],
+            file=sys.stderr,
+        )
+        return None
+    info: dict[str, Any] = json.loads(done.stdout)
+    return info
+
+
+def _first(path: str, key: str) -> str:
+    try:
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(key):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return "?"
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cpu": _first("/proc/cpuinfo", "model name"),
+        "cores": os.cpu_count(),
+        "memory": _first("/proc/meminfo", "MemTotal"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def revision(root: Path = ROOT) -> str:
+    """The short commit id, with + when the sources differ from it."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *args], capture_output=True, text=True
+        ).stdout.strip()
+
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", "csrc", "python")
+    return (git("rev-parse", "--short", "HEAD") or "?") + ("+" if dirty else "")
