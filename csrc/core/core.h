@@ -65,7 +65,7 @@ typedef enum lc_state {
 /* A request header list, shared by all calls that send the same. */
 typedef struct lc_headers {
   struct curl_slist *list; /* owned */
-  uint32_t refs;
+  _Atomic uint32_t refs; /* the last may go on any thread */
   uint32_t bytes; /* on the wire, about */
 } lc_headers;
 
@@ -74,7 +74,7 @@ typedef struct lc_target {
   char *url;         /* owned */
   lc_origin *origin; /* borrowed: origins live as long as their pool, which `pool` keeps */
   lc_pool *pool;     /* borrowed: whoever holds a target holds its pool */
-  uint32_t refs;
+  _Atomic uint32_t refs; /* the last may go on any thread */
   uint32_t url_len;
 } lc_target;
 

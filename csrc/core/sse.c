@@ -23,7 +23,7 @@ static void part_clear(lc_sse_part *part)
 void lc_sse_init(lc_sse *p, size_t max, unsigned flags)
 {
   memset(p, 0, sizeof(*p));
-  lc_buf_init(&p->line, max);
+  lc_buf_init(&p->line, max ? max : 1); /* a comment's colon is kept */
   lc_buf_init(&p->data.own, max);
   lc_buf_init(&p->type.own, max);
   lc_buf_init(&p->id.own, max);

@@ -197,7 +197,7 @@ void lc_xfer_drop_foreign(lc_xfer *x)
   pthread_mutex_unlock(&r->foreign_lock);
 }
 
-static void collect_times(lc_xfer *x)
+void lc_xfer_collect_times(lc_xfer *x)
 {
   CURL *easy = x->slot->easy;
   curl_off_t dns = 0, conn = 0, tls = 0, sent = 0, first = 0, done = 0;
@@ -254,7 +254,7 @@ void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
   x->code = code;
   lc_queue_remove(x);
   if(x->slot) {
-    collect_times(x);
+    lc_xfer_collect_times(x);
     if(code && x->slot->error[0])
       memcpy(x->error, x->slot->error, sizeof(x->error));
     if(x->lane)

@@ -39,6 +39,8 @@ void lc_xfer_resume(lc_xfer *x);
 lc_rc lc_xfer_feed(lc_xfer *x, const char *bytes, size_t len, int eof);
 void lc_xfer_feed_failed(lc_xfer *x);
 
+/* Asks libcurl for the times so far; the transfer must have a slot. */
+void lc_xfer_collect_times(lc_xfer *x);
 /* Its timer fired. */
 void lc_xfer_expired(lc_xfer *x);
 /* Sets the timer to its next deadline. */

@@ -1,0 +1,206 @@
+/* pool_config.c - see pool_config.h. */
+#include "pool_config.h"
+
+#include "lc_alloc.h"
+
+#include <string.h>
+
+/* Copies a str or None. */
+static int get_string(PyObject *dict, const char *key, char **out)
+{
+  PyObject *value = PyDict_GetItemString(dict, key);
+  const char *text;
+  Py_ssize_t len;
+
+  if(!value || value == Py_None)
+    return 0;
+  if(!PyUnicode_Check(value)) {
+    PyErr_Format(PyExc_TypeError, "%s must be a str", key);
+    return -1;
+  }
+  text = PyUnicode_AsUTF8AndSize(value, &len);
+  if(!text)
+    return -1;
+  if(memchr(text, '\0', (size_t)len)) {
+    PyErr_Format(PyExc_ValueError, "a NUL byte in %s", key);
+    return -1;
+  }
+  lc_free(*out);
+  *out = lc_strndup(text, (size_t)len);
+  if(!*out) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  return 0;
+}
+
+static int get_int(PyObject *dict, const char *key, long long low, long long high, long long fallback, long long *out)
+{
+  PyObject *value = PyDict_GetItemString(dict, key);
+  *out = fallback;
+  if(!value || value == Py_None)
+    return 0;
+  *out = PyLong_AsLongLong(value);
+  if(*out == -1 && PyErr_Occurred())
+    return -1;
+  if(*out < low || *out > high) {
+    PyErr_Format(PyExc_ValueError, "%s is out of range", key);
+    return -1;
+  }
+  return 0;
+}
+
+static int get_headers(PyObject *dict, const char *key, struct curl_slist **out)
+{
+  PyObject *list = PyDict_GetItemString(dict, key);
+  Py_ssize_t i;
+
+  if(!list || list == Py_None)
+    return 0;
+  if(!PyList_Check(list)) {
+    PyErr_Format(PyExc_TypeError, "%s must be a list", key);
+    return -1;
+  }
+  for(i = 0; i < PyList_GET_SIZE(list); i++) {
+    const char *line = PyUnicode_AsUTF8(PyList_GET_ITEM(list, i));
+    struct curl_slist *grown = line ? curl_slist_append(*out, line) : NULL;
+    if(!grown) {
+      if(line)
+        PyErr_NoMemory();
+      return -1;
+    }
+    *out = grown;
+  }
+  return 0;
+}
+
+/* Copies the str items of a list; the array is NULL-terminated and borrowed
+ * from the list. Returns NULL + exception on failure. */
+static const char **get_paths(PyObject *dict, const char *key)
+{
+  PyObject *list = PyDict_GetItemString(dict, key);
+  Py_ssize_t n = list && PyList_Check(list) ? PyList_GET_SIZE(list) : 0, i;
+  const char **paths = PyMem_Calloc((size_t)n + 1, sizeof(*paths));
+
+  if(!paths) {
+    PyErr_NoMemory();
+    return NULL;
+  }
+  for(i = 0; i < n; i++) {
+    paths[i] = PyUnicode_AsUTF8(PyList_GET_ITEM(list, i));
+    if(!paths[i]) {
+      PyMem_Free(paths);
+      return NULL;
+    }
+  }
+  return paths;
+}
+
+/* "ca_files", "ca_dirs": lists of str; "ca_pem": bytes; "ca_system": bool. With
+ * our OpenSSL one store for all connections, else libcurl's own options. */
+static int configure_trust(lc_pool_config *c, PyObject *dict)
+{
+  const char **files = get_paths(dict, "ca_files");
+  const char **dirs = files ? get_paths(dict, "ca_dirs") : NULL;
+  PyObject *pem = PyDict_GetItemString(dict, "ca_pem");
+  PyObject *system_default = PyDict_GetItemString(dict, "ca_system");
+  char err[512];
+  int rc = -1, use_system;
+
+  if(!dirs)
+    goto done;
+  if(pem && !PyBytes_Check(pem))
+    pem = NULL;
+  use_system = system_default ? PyObject_IsTrue(system_default) : 1;
+  if(use_system < 0)
+    goto done;
+  if(lc_tls_usable()) {
+    c->tls = lc_tls_new(files, dirs, pem ? PyBytes_AS_STRING(pem) : NULL, pem ? (size_t)PyBytes_GET_SIZE(pem) : 0, use_system, err,
+                        sizeof(err));
+    if(!c->tls) {
+      PyErr_SetString(PyExc_OSError, err);
+      goto done;
+    }
+  }
+  else {
+    if(files[0])
+      c->cainfo = lc_strndup(files[0], strlen(files[0]));
+    if(dirs[0])
+      c->capath = lc_strndup(dirs[0], strlen(dirs[0]));
+    if(pem) {
+      c->ca_blob_len = (size_t)PyBytes_GET_SIZE(pem);
+      c->ca_blob = lc_strndup(PyBytes_AS_STRING(pem), c->ca_blob_len);
+    }
+  }
+  rc = 0;
+done:
+  PyMem_Free(files);
+  PyMem_Free(dirs);
+  return rc;
+}
+
+static const char *const known[] = {
+  "proxy", "proxy_userpwd", "proxy_headers", "cert", "cert_key", "cert_password", "interface", "unix_socket", "ca_files", "ca_dirs",
+  "ca_pem", "ca_system", "verify", "verify_host", "http1", "http2", "tls_min", "max_connections", "max_keepalive", "max_in_flight",
+  "keepalive_expiry_ms", "max_body", "stream_high", "max_head", "keepidle", "keepintvl",
+};
+
+static int check_keys(PyObject *dict)
+{
+  PyObject *key, *value;
+  Py_ssize_t pos = 0;
+  size_t i;
+  while(PyDict_Next(dict, &pos, &key, &value)) {
+    for(i = 0; i < LC_ARRAY_LEN(known); i++)
+      if(PyUnicode_Check(key) && !PyUnicode_CompareWithASCIIString(key, known[i]))
+        break;
+    if(i == LC_ARRAY_LEN(known)) {
+      PyErr_Format(PyExc_ValueError, "unknown pool option %R", key);
+      return -1;
+    }
+  }
+  return 0;
+}
+
+int lc_pool_configure(lc_pool *pool, PyObject *dict)
+{
+  lc_pool_config *c = &pool->config;
+  long long n;
+
+  if(check_keys(dict))
+    return -1;
+  if(get_string(dict, "proxy", &c->proxy) || get_string(dict, "proxy_userpwd", &c->proxy_userpwd) || get_string(dict, "cert", &c->cert) ||
+     get_string(dict, "cert_key", &c->cert_key) || get_string(dict, "cert_password", &c->cert_password) ||
+     get_string(dict, "interface", &c->interface_name) || get_string(dict, "unix_socket", &c->unix_socket) ||
+     get_headers(dict, "proxy_headers", &c->proxy_headers))
+    return -1;
+#define INT(key, low, high, fallback, field, type) \
+  do { \
+    if(get_int(dict, key, low, high, fallback, &n)) \
+      return -1; \
+    c->field = (type)n; \
+  } while(0)
+  INT("verify", 0, 1, 1, verify_peer, unsigned);
+  INT("verify_host", 0, 1, 1, verify_host, unsigned);
+  INT("http1", 0, 1, 1, http1, unsigned);
+  INT("http2", 0, 1, 0, http2, unsigned);
+  INT("tls_min", 0, 13, 0, tls_min, unsigned);
+  INT("max_connections", 0, UINT32_MAX, 0, max_connections, uint32_t);
+  INT("max_keepalive", 0, UINT32_MAX, UINT32_MAX, max_keepalive, uint32_t);
+  INT("max_in_flight", 0, UINT32_MAX, 0, max_in_flight, uint32_t);
+  INT("max_body", 1, INT64_MAX / 2, 1LL << 31, max_body, size_t);
+  INT("stream_high", 1024, INT64_MAX / 2, 1LL << 20, stream_high, size_t);
+  INT("max_head", 1024, 1LL << 26, 1LL << 18, max_head, size_t);
+  INT("keepidle", 1, 32767, 60, keepidle, int);
+  INT("keepintvl", 1, 32767, 60, keepintvl, int);
+  INT("keepalive_expiry_ms", 0, INT64_MAX / LC_MS / 4, 0, keepalive_expiry, int64_t);
+#undef INT
+  c->keepalive_expiry *= LC_MS;
+  if(!c->http1 && !c->http2) {
+    PyErr_SetString(PyExc_ValueError, "http1 and http2 are both off");
+    return -1;
+  }
+  if(c->verify_peer && configure_trust(c, dict))
+    return -1;
+  return 0;
+}

@@ -1,0 +1,370 @@
+/* pool_obj.c - Pool: the connections of one client in one loop; Target and
+ * HeaderList: a URL and a header list made ready once, used by many calls.
+ *
+ * Job: `pool.call(...)`, the hot path from Python into the core. Not its job:
+ * reading a configuration (pool_config.c). Used by: llmcurl._client.
+ * Threads: the loop's; deallocation on any.
+ */
+#include "state.h"
+
+#include "pool.h"
+#include "pool_config.h"
+#include "reactor.h"
+#include "xfer.h"
+
+enum { FLAG_STREAM = 1, FLAG_HTTP1 = 2, FLAG_REPLAY_UNSENT_ONLY = 4 };
+
+/* (connect, read, write, pool, total) in milliseconds, 0 = none. */
+static int parse_timeouts(PyObject *value, lc_timeouts *t)
+{
+  int64_t ns[5];
+  int i;
+  if(!PyTuple_Check(value) || PyTuple_GET_SIZE(value) != 5) {
+    PyErr_SetString(PyExc_TypeError, "timeouts must be a tuple of five ints (milliseconds)");
+    return -1;
+  }
+  for(i = 0; i < 5; i++) {
+    long long ms = PyLong_AsLongLong(PyTuple_GET_ITEM(value, i));
+    if(ms == -1 && PyErr_Occurred())
+      return -1;
+    if(ms < 0 || ms > INT64_MAX / LC_MS / 4) {
+      PyErr_SetString(PyExc_ValueError, "a time-out is out of range");
+      return -1;
+    }
+    ns[i] = (int64_t)ms * LC_MS;
+  }
+  *t = (lc_timeouts){ns[0], ns[1], ns[2], ns[3], ns[4]};
+  return 0;
+}
+
+static PyObject *Pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+  static char *names[] = {"reactor", "config", "timeouts", NULL};
+  mod_state *st = lc_state_of_type(type);
+  PyObject *reactor, *config, *timeouts;
+  PoolObject *self;
+
+  if(!st || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O:Pool", names, st->reactor_type, &reactor, &PyDict_Type, &config, &timeouts))
+    return NULL;
+  self = (PoolObject *)type->tp_alloc(type, 0);
+  if(!self)
+    return NULL;
+  self->reactor = (ReactorObject *)Py_NewRef(reactor);
+  if(parse_timeouts(timeouts, &self->timeouts))
+    goto error;
+  self->core = lc_pool_new(self->reactor->core);
+  if(!self->core) {
+    PyErr_NoMemory();
+    goto error;
+  }
+  if(lc_pool_configure(self->core, config))
+    goto error;
+  if(lc_pool_open(self->core)) {
+    PyErr_NoMemory();
+    goto error;
+  }
+  return (PyObject *)self;
+error:
+  Py_DECREF(self);
+  return NULL;
+}
+
+static int Pool_traverse(PyObject *op, visitproc visit, void *arg)
+{
+  Py_VISIT(Py_TYPE(op));
+  Py_VISIT(((PoolObject *)op)->reactor);
+  return 0;
+}
+
+static void Pool_dealloc(PyObject *op)
+{
+  PoolObject *self = (PoolObject *)op;
+  PyTypeObject *type = Py_TYPE(op);
+  PyObject_GC_UnTrack(op);
+  if(self->core && !lc_reactor_forked(self->reactor)) {
+    if(lc_reactor_foreign(self->reactor))
+      lc_pool_release_foreign(self->core);
+    else {
+      lc_pool_close(self->core, 0);
+      lc_pool_unref(self->core);
+    }
+  }
+  Py_CLEAR(self->reactor);
+  type->tp_free(op);
+  Py_DECREF(type);
+}
+
+static PyObject *Pool_target(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+  PoolObject *self = (PoolObject *)op;
+  mod_state *st = self->reactor->st;
+  const char *url, *key;
+  Py_ssize_t url_len, key_len;
+  TargetObject *target;
+  int https, named;
+
+  if(n != 4 || !PyUnicode_Check(args[0]) || !PyUnicode_Check(args[1])) {
+    PyErr_SetString(PyExc_TypeError, "target(url: str, key: str, https: bool, named: bool)");
+    return NULL;
+  }
+  url = PyUnicode_AsUTF8AndSize(args[0], &url_len);
+  key = url ? PyUnicode_AsUTF8AndSize(args[1], &key_len) : NULL;
+  https = key ? PyObject_IsTrue(args[2]) : -1;
+  named = https >= 0 ? PyObject_IsTrue(args[3]) : -1;
+  if(named < 0)
+    return NULL;
+  if(memchr(url, '\0', (size_t)url_len)) {
+    PyErr_SetString(PyExc_ValueError, "a NUL byte in the URL");
+    return NULL;
+  }
+  target = PyObject_New(TargetObject, st->target_type);
+  if(!target)
+    return NULL;
+  target->pool = (PoolObject *)Py_NewRef(op);
+  target->core = lc_target_new(self->core, url, (size_t)url_len, key, (size_t)key_len, https, named);
+  if(!target->core) {
+    Py_DECREF(target);
+    return PyErr_NoMemory();
+  }
+  return (PyObject *)target;
+}
+
+static void Target_dealloc(PyObject *op)
+{
+  TargetObject *self = (TargetObject *)op;
+  PyTypeObject *type = Py_TYPE(op);
+  lc_target_unref(self->core);
+  Py_CLEAR(self->pool);
+  type->tp_free(op);
+  Py_DECREF(type);
+}
+
+/* A header line as libcurl takes it: no control characters but a tab (RFC 9110 5.5). */
+static int line_is_clean(const char *line, Py_ssize_t len)
+{
+  Py_ssize_t i;
+  for(i = 0; i < len; i++) {
+    unsigned char c = (unsigned char)line[i];
+    if((c < 32 && c != '\t') || c == 127)
+      return 0;
+  }
+  return 1;
+}
+
+static PyObject *HeaderList_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+  HeadersObject *self;
+  PyObject *lines;
+  Py_ssize_t i;
+
+  if((kwargs && PyDict_GET_SIZE(kwargs)) || !PyArg_ParseTuple(args, "O!:HeaderList", &PyList_Type, &lines)) {
+    if(!PyErr_Occurred())
+      PyErr_SetString(PyExc_TypeError, "HeaderList(lines: list[bytes])");
+    return NULL;
+  }
+  self = (HeadersObject *)type->tp_alloc(type, 0);
+  if(!self)
+    return NULL;
+  self->core = lc_headers_new();
+  if(!self->core) {
+    PyErr_NoMemory();
+    goto error;
+  }
+  for(i = 0; i < PyList_GET_SIZE(lines); i++) {
+    PyObject *line = PyList_GET_ITEM(lines, i);
+    if(!PyBytes_Check(line) || !line_is_clean(PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))) {
+      PyErr_SetString(PyExc_ValueError, "a header line holds a control character");
+      goto error;
+    }
+    if(lc_headers_add(self->core, PyBytes_AS_STRING(line))) {
+      PyErr_NoMemory();
+      goto error;
+    }
+  }
+  return (PyObject *)self;
+error:
+  Py_DECREF(self);
+  return NULL;
+}
+
+static void HeaderList_dealloc(PyObject *op)
+{
+  HeadersObject *self = (HeadersObject *)op;
+  PyTypeObject *type = Py_TYPE(op);
+  lc_headers_unref(self->core);
+  type->tp_free(op);
+  Py_DECREF(type);
+}
+
+/* Fills the transfer from call()'s arguments. */
+static int fill(lc_xfer *x, PoolObject *self, PyObject *method, PyObject *body, PyObject *timeouts, long flags)
+{
+  Py_ssize_t len;
+  const char *name = PyUnicode_AsUTF8AndSize(method, &len);
+  if(!name)
+    return -1;
+  if(lc_xfer_set_method(x, name, (size_t)len)) {
+    PyErr_Format(PyExc_ValueError, "not a method name: %R", method);
+    return -1;
+  }
+  if(timeouts == Py_None)
+    x->timeouts = self->timeouts;
+  else if(parse_timeouts(timeouts, &x->timeouts))
+    return -1;
+  if(PyBytes_Check(body)) {
+    x->body = PyBytes_AS_STRING(body);
+    x->body_len = (size_t)PyBytes_GET_SIZE(body);
+    x->body_owner = Py_NewRef(body);
+  }
+  else if(PyLong_Check(body)) { /* fed later: its length, -1 = unknown */
+    long long length = PyLong_AsLongLong(body);
+    if(length == -1 && PyErr_Occurred())
+      return -1;
+    x->feeding = 1;
+    x->up_len = length;
+  }
+  else if(body != Py_None) {
+    PyErr_SetString(PyExc_TypeError, "body must be bytes, an int or None");
+    return -1;
+  }
+  x->streaming = (flags & FLAG_STREAM) != 0;
+  x->in_high = self->core->config.stream_high;
+  x->http_version = (flags & FLAG_HTTP1) ? 1 : 0;
+  x->replay_unsent_only = (flags & FLAG_REPLAY_UNSENT_ONLY) != 0;
+  return 0;
+}
+
+/* call(method, target, headers, body, timeouts, flags) */
+static PyObject *Pool_call(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+  PoolObject *self = (PoolObject *)op;
+  ReactorObject *reactor = self->reactor;
+  mod_state *st = reactor->st;
+  CallObject *call;
+  lc_xfer *x;
+  long flags;
+
+  if(n != 6 || !PyUnicode_Check(args[0]) || !Py_IS_TYPE(args[1], st->target_type) || !Py_IS_TYPE(args[2], st->headers_type)) {
+    PyErr_SetString(PyExc_TypeError, "call(method, target, headers, body, timeouts, flags)");
+    return NULL;
+  }
+  flags = PyLong_AsLong(args[5]);
+  if(flags == -1 && PyErr_Occurred())
+    return NULL;
+  if(reactor->closed || lc_reactor_forked(reactor)) {
+    PyErr_SetString(PyExc_RuntimeError, "this pool belongs to a closed reactor or to the parent of a fork");
+    return NULL;
+  }
+  reactor->thread = PyThread_get_thread_ident(); /* the caller found its own running loop */
+  call = lc_call_new(st, self, reactor);
+  if(!call)
+    return NULL;
+  x = lc_xfer_new(((TargetObject *)args[1])->core, ((HeadersObject *)args[2])->core);
+  if(!x) {
+    PyErr_NoMemory();
+    goto error;
+  }
+  call->w.xfer = x;
+  x->owner = call;
+  call->stream = (flags & FLAG_STREAM) != 0;
+  if(fill(x, self, args[0], args[3], args[4], flags))
+    goto error;
+  if(lc_reactor_kick(reactor))
+    goto error;
+  if(lc_xfer_submit(x)) {
+    PyErr_SetString(PyExc_RuntimeError, "the client is closed");
+    goto error;
+  }
+  return (PyObject *)call;
+error:
+  call->touched = 1;
+  lc_waiter_release_xfer(&call->w);
+  Py_DECREF(call);
+  return NULL;
+}
+
+static PyObject *Pool_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  PoolObject *self = (PoolObject *)op;
+  if(lc_reactor_forked(self->reactor) || self->core->closed)
+    Py_RETURN_NONE;
+  if(lc_reactor_foreign(self->reactor)) {
+    lc_pool_ref(self->core);
+    lc_pool_release_foreign(self->core);
+    Py_RETURN_NONE;
+  }
+  lc_pool_close(self->core, 1);
+  if(self->core->reactor->news_head && lc_reactor_kick(self->reactor))
+    PyErr_Clear(); /* the loop is closed: nobody is left to be told */
+  Py_RETURN_NONE;
+}
+
+static PyObject *Pool_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  const lc_pool *c = ((PoolObject *)op)->core;
+  return Py_BuildValue("{s:I,s:I,s:I,s:I,s:K,s:K}", "queued", c->queue.count, "active", c->active, "connections", c->conns, "idle",
+                       c->idle, "started", (unsigned long long)c->started_total, "connections_opened",
+                       (unsigned long long)c->connections_total);
+}
+
+static PyObject *Pool_get_reactor(PyObject *op, void *Py_UNUSED(closure))
+{
+  return Py_NewRef((PyObject *)((PoolObject *)op)->reactor);
+}
+
+static PyMethodDef Pool_methods[] = {
+  {"call", (PyCFunction)(void (*)(void))Pool_call, METH_FASTCALL, PyDoc_STR("Queues a request and returns its Call.")},
+  {"target", (PyCFunction)(void (*)(void))Pool_target, METH_FASTCALL, PyDoc_STR("A URL made ready for this pool.")},
+  {"close", Pool_close, METH_NOARGS, PyDoc_STR("Ends what runs and closes every connection. Needs no live loop.")},
+  {"stats", Pool_stats, METH_NOARGS, PyDoc_STR("What is queued, active, connected and idle now.")},
+  {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef Pool_getset[] = {
+  {"reactor", Pool_get_reactor, NULL, NULL, NULL},
+  {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Pool_slots[] = {
+  {Py_tp_doc, (void *)PyDoc_STR("The connections of one client in one event loop.")},
+  {Py_tp_new, Pool_new},
+  {Py_tp_traverse, Pool_traverse},
+  {Py_tp_dealloc, Pool_dealloc},
+  {Py_tp_methods, Pool_methods},
+  {Py_tp_getset, Pool_getset},
+  {0, NULL},
+};
+
+PyType_Spec lc_pool_spec = {
+  .name = "llmcurl._native.Pool",
+  .basicsize = sizeof(PoolObject),
+  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+  .slots = Pool_slots,
+};
+
+static PyType_Slot Target_slots[] = {
+  {Py_tp_doc, (void *)PyDoc_STR("A URL made ready for a pool.")},
+  {Py_tp_dealloc, Target_dealloc},
+  {0, NULL},
+};
+
+PyType_Spec lc_target_spec = {
+  .name = "llmcurl._native.Target",
+  .basicsize = sizeof(TargetObject),
+  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+  .slots = Target_slots,
+};
+
+static PyType_Slot HeaderList_slots[] = {
+  {Py_tp_doc, (void *)PyDoc_STR("HeaderList(lines: list[bytes]): request headers made ready.")},
+  {Py_tp_new, HeaderList_new},
+  {Py_tp_dealloc, HeaderList_dealloc},
+  {0, NULL},
+};
+
+PyType_Spec lc_headers_spec = {
+  .name = "llmcurl._native.HeaderList",
+  .basicsize = sizeof(HeadersObject),
+  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+  .slots = HeaderList_slots,
+};

@@ -1,0 +1,300 @@
+/* reactor_obj.c - Reactor: one event loop's share of the core.
+ *
+ * Job: the drain, the one callback the loop knows. It runs a step of the core
+ * without the GIL, hands out the news with it, and gives the loop back after
+ * about two milliseconds. Not its job: what the news mean (call_obj,
+ * stream_obj). Used by: llmcurl._client through pool_obj.
+ * Threads: the loop's. While the GIL is released other threads may deallocate
+ * Calls and pools: those only queue under the core's foreign lock.
+ */
+#include "state.h"
+
+#include "pool.h"
+#include "reactor.h"
+#include "xfer.h"
+
+#include <structmember.h>
+
+#define BUDGET (2 * LC_MS)
+#define CLOCK_EVERY 8 /* news delivered between two looks at the clock */
+
+int lc_reactor_foreign(const ReactorObject *self)
+{
+  return PyThread_get_thread_ident() != self->thread;
+}
+
+int lc_reactor_forked(const ReactorObject *self)
+{
+  return self->core->pid_gen != lc_fork_generation();
+}
+
+int lc_reactor_kick(ReactorObject *self)
+{
+  PyObject *handle;
+  if(self->kick_scheduled || self->draining || self->closed)
+    return 0;
+  handle = PyObject_CallMethodOneArg(self->loop, self->st->str_call_soon, self->drain);
+  if(!handle)
+    return -1;
+  Py_DECREF(handle);
+  self->kick_scheduled = 1;
+  return 0;
+}
+
+static void free_dropped(lc_xfer *x)
+{
+  PyObject *body = x->body_owner;
+  x->body_owner = NULL;
+  x->news = 0;
+  if(x->state == LC_XFER_DONE || x->state == LC_XFER_NEW)
+    lc_xfer_free(x);
+  Py_XDECREF(body);
+}
+
+/* Hands out news until `until`. 1 when some are left, 0 when not, -1 + exception. */
+static int deliver(ReactorObject *self, int64_t until)
+{
+  lc_xfer *x;
+  unsigned count = 0;
+
+  while((x = lc_reactor_next_news(self->core)) != NULL) {
+    unsigned news = x->news;
+    PyObject *owner = x->owner;
+    int rc;
+
+    x->news = 0;
+    if(!owner) {
+      if(!x->dropped)
+        free_dropped(x);
+      continue;
+    }
+    Py_INCREF(owner); /* its callbacks may drop it */
+    if(Py_IS_TYPE(owner, self->st->call_type))
+      rc = lc_call_news((CallObject *)owner, news);
+    else
+      rc = lc_stream_news((StreamObject *)owner, news);
+    Py_DECREF(owner);
+    if(rc)
+      return -1;
+    if(++count % CLOCK_EVERY == 0 && lc_now() >= until)
+      return self->core->news_head != NULL;
+  }
+  return 0;
+}
+
+static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  ReactorObject *self = (ReactorObject *)op;
+  lc_reactor *core = self->core;
+  int64_t begin = lc_now();
+  int more, rc;
+
+  self->kick_scheduled = 0;
+  if(self->closed || lc_reactor_forked(self))
+    Py_RETURN_NONE;
+  self->thread = PyThread_get_thread_ident();
+  Py_INCREF(op);
+  self->draining = 1;
+  Py_BEGIN_ALLOW_THREADS
+  more = lc_reactor_step(core, BUDGET);
+  Py_END_ALLOW_THREADS
+  rc = deliver(self, begin + 2 * BUDGET);
+  if(rc == 0 && !self->closed && lc_reactor_pending(core)) {
+    /* what the callbacks started goes out now, not after another turn of the loop */
+    Py_BEGIN_ALLOW_THREADS
+    more = lc_reactor_step(core, BUDGET);
+    Py_END_ALLOW_THREADS
+  }
+  self->draining = 0;
+  if(rc < 0) {
+    LC_SAVE_ERROR(error);
+    if(lc_reactor_kick(self))
+      PyErr_Clear();
+    LC_RESTORE_ERROR(error);
+    Py_DECREF(op);
+    return NULL;
+  }
+  if((rc || more || core->news_head) && lc_reactor_kick(self)) {
+    Py_DECREF(op);
+    return NULL;
+  }
+  Py_DECREF(op);
+  Py_RETURN_NONE;
+}
+
+static PyObject *Reactor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+  static char *names[] = {"loop", "response_type", NULL};
+  PyObject *loop, *response_type, *ignored = NULL;
+  ReactorObject *self;
+  mod_state *st = lc_state_of_type(type);
+
+  if(!st || !PyArg_ParseTupleAndKeywords(args, kwargs, "OO!:Reactor", names, &loop, &PyType_Type, &response_type))
+    return NULL;
+  if(!PyType_IsSubtype((PyTypeObject *)response_type, st->response_type)) {
+    PyErr_SetString(PyExc_TypeError, "response_type must be a subclass of RawResponse");
+    return NULL;
+  }
+  self = (ReactorObject *)type->tp_alloc(type, 0);
+  if(!self)
+    return NULL;
+  self->fd = -1;
+  self->st = st;
+  self->thread = PyThread_get_thread_ident();
+  self->loop = Py_NewRef(loop);
+  self->response_type = Py_NewRef(response_type);
+  self->core = lc_reactor_new();
+  if(!self->core) {
+    PyErr_SetFromErrno(PyExc_OSError);
+    goto error;
+  }
+  self->drain = PyObject_GetAttrString((PyObject *)self, "_drain");
+  if(!self->drain)
+    goto error;
+  ignored = PyObject_CallMethod(loop, "add_reader", "iO", self->core->ev.epfd, self->drain);
+  if(!ignored)
+    goto error;
+  Py_DECREF(ignored);
+  self->fd = self->core->ev.epfd;
+  return (PyObject *)self;
+error:
+  Py_DECREF(self);
+  return NULL;
+}
+
+static int Reactor_traverse(PyObject *op, visitproc visit, void *arg)
+{
+  ReactorObject *self = (ReactorObject *)op;
+  waiter *w;
+  Py_VISIT(Py_TYPE(op));
+  Py_VISIT(self->loop);
+  Py_VISIT(self->drain);
+  Py_VISIT(self->response_type);
+  for(w = self->kept; w; w = w->kept_next)
+    Py_VISIT(w);
+  return 0;
+}
+
+/* Ends all transfers and lets go of what they hold. Nobody is told: either the
+ * owners are gone, or their loop is. */
+static void shut_down(ReactorObject *self)
+{
+  lc_xfer *x;
+  self->closed = 1;
+  if(!self->core || lc_reactor_forked(self))
+    return;
+  lc_reactor_shutdown(self->core);
+  while((x = lc_reactor_next_news(self->core)) != NULL) {
+    x->news = 0;
+    if(!x->owner && !x->dropped)
+      free_dropped(x);
+  }
+}
+
+static int Reactor_clear(PyObject *op)
+{
+  ReactorObject *self = (ReactorObject *)op;
+  while(self->kept)
+    lc_waiter_unkeep(self->kept);
+  Py_CLEAR(self->drain);
+  Py_CLEAR(self->response_type);
+  return 0;
+}
+
+static void Reactor_dealloc(PyObject *op)
+{
+  ReactorObject *self = (ReactorObject *)op;
+  PyTypeObject *type = Py_TYPE(op);
+  LC_SAVE_ERROR(saved);
+
+  PyObject_GC_UnTrack(op);
+  if(self->weakrefs)
+    PyObject_ClearWeakRefs(op);
+  if(self->fd >= 0 && self->loop && self->core && !lc_reactor_forked(self)) {
+    /* a loop that lives on must not keep a number that comes back */
+    PyObject *gone = PyObject_CallMethod(self->loop, "is_closed", NULL);
+    if(gone == Py_False) {
+      PyObject *ignored = PyObject_CallMethod(self->loop, "remove_reader", "i", self->fd);
+      Py_XDECREF(ignored);
+    }
+    Py_XDECREF(gone);
+    PyErr_Clear();
+  }
+  shut_down(self);
+  (void)Reactor_clear(op);
+  if(self->core) {
+    if(lc_reactor_forked(self))
+      lc_reactor_abandon(self->core);
+    else
+      lc_reactor_unref(self->core);
+  }
+  Py_CLEAR(self->loop);
+  LC_RESTORE_ERROR(saved);
+  type->tp_free(op);
+  Py_DECREF(type);
+}
+
+static PyObject *Reactor_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  ReactorObject *self = (ReactorObject *)op;
+  shut_down(self);
+  (void)Reactor_clear(op);
+  Py_RETURN_NONE;
+}
+
+static PyObject *Reactor_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  const lc_stats *s = &((ReactorObject *)op)->core->stats;
+  return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "started", (unsigned long long)s->started, "finished",
+                       (unsigned long long)s->finished, "cancelled", (unsigned long long)s->cancelled, "rescues",
+                       (unsigned long long)s->rescues, "replays", (unsigned long long)s->replays, "connections",
+                       (unsigned long long)s->connections, "steps", (unsigned long long)s->runs);
+}
+
+static PyObject *Reactor_get_loop(PyObject *op, void *Py_UNUSED(closure))
+{
+  return Py_NewRef(((ReactorObject *)op)->loop);
+}
+
+static PyObject *Reactor_detached(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  ReactorObject *self = (ReactorObject *)op;
+  return (PyObject *)lc_call_new(self->st, NULL, self);
+}
+
+static PyMethodDef Reactor_methods[] = {
+  {"_drain", Reactor_drain, METH_NOARGS, NULL},
+  {"close", Reactor_close, METH_NOARGS, PyDoc_STR("Ends every transfer. Needs no live loop.")},
+  {"stats", Reactor_stats, METH_NOARGS, PyDoc_STR("Counters since the reactor was made.")},
+  {"detached_call", Reactor_detached, METH_NOARGS, PyDoc_STR("A Call without a transfer, for the Python layer.")},
+  {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef Reactor_members[] = {
+  {"__weaklistoffset__", T_PYSSIZET, offsetof(ReactorObject, weakrefs), READONLY, NULL},
+  {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef Reactor_getset[] = {
+  {"loop", Reactor_get_loop, NULL, PyDoc_STR("The event loop it serves."), NULL},
+  {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Reactor_slots[] = {
+  {Py_tp_doc, (void *)PyDoc_STR("The native event set of one asyncio event loop.")},
+  {Py_tp_new, Reactor_new},
+  {Py_tp_traverse, Reactor_traverse},
+  {Py_tp_clear, Reactor_clear},
+  {Py_tp_dealloc, Reactor_dealloc},
+  {Py_tp_methods, Reactor_methods},
+  {Py_tp_members, Reactor_members},
+  {Py_tp_getset, Reactor_getset},
+  {0, NULL},
+};
+
+PyType_Spec lc_reactor_spec = {
+  .name = "llmcurl._native.Reactor",
+  .basicsize = sizeof(ReactorObject),
+  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+  .slots = Reactor_slots,
+};

@@ -1,0 +1,135 @@
+/* response_obj.c - RawResponse: what came back, before anybody asks for more.
+ *
+ * Job: status, head and body as bytes, times; the base of llmcurl.Response,
+ * which parses headers and decodes lazily in Python. Not its job: either of
+ * these. Used by: call_obj. Threads: any, as any Python object.
+ *
+ * Not a GC type: nothing it holds refers back to it (a subclass without a
+ * __dict__ keeps it so), and it is made once per call.
+ */
+#include "state.h"
+
+#include <structmember.h>
+
+PyObject *lc_response_of_xfer(PyTypeObject *type, lc_xfer *x)
+{
+  ResponseObject *self = (ResponseObject *)type->tp_alloc(type, 0);
+  if(!self)
+    return NULL;
+  self->head = PyBytes_FromStringAndSize(lc_buf_data(&x->head.block), (Py_ssize_t)lc_buf_len(&x->head.block));
+  if(x->streaming)
+    self->body = PyBytes_FromStringAndSize(NULL, 0);
+  else
+    self->body = PyBytes_FromStringAndSize(lc_buf_data(&x->in), (Py_ssize_t)lc_buf_len(&x->in));
+  self->url = PyUnicode_FromStringAndSize(x->target->url, (Py_ssize_t)x->target->url_len);
+  self->method = PyUnicode_FromString(x->method_name);
+  if(!self->head || !self->body || !self->url || !self->method) {
+    Py_DECREF(self);
+    return NULL;
+  }
+  self->queued = x->started - x->created;
+  self->times = x->times;
+  self->finished = (double)(lc_now() - x->created) / 1e9;
+  self->status = x->head.status;
+  self->version = x->head.version;
+  self->reused = x->connected && !x->new_connections;
+  return (PyObject *)self;
+}
+
+static int Response_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+  static char *names[] = {"status_code", "head", "body", "url", "method", "http_version", NULL};
+  ResponseObject *self = (ResponseObject *)op;
+  PyObject *head = NULL, *body = NULL, *url = NULL, *method = NULL;
+  const char *version = "HTTP/1.1";
+
+  if(!PyArg_ParseTupleAndKeywords(args, kwargs, "i|$SSUUs:RawResponse", names, &self->status, &head, &body, &url, &method, &version))
+    return -1;
+  self->version = !strcmp(version, "HTTP/1.0") ? 10 : !strcmp(version, "HTTP/2") ? 20 : 11;
+  Py_XSETREF(self->head, head ? Py_NewRef(head) : PyBytes_FromStringAndSize(NULL, 0));
+  Py_XSETREF(self->body, body ? Py_NewRef(body) : PyBytes_FromStringAndSize(NULL, 0));
+  Py_XSETREF(self->url, url ? Py_NewRef(url) : PyUnicode_FromString(""));
+  Py_XSETREF(self->method, method ? Py_NewRef(method) : PyUnicode_FromString(""));
+  if(!self->head || !self->body || !self->url || !self->method)
+    return -1;
+  self->queued = 0;
+  self->times = (lc_times){-1, -1, -1, -1, -1, -1};
+  return 0;
+}
+
+static void Response_dealloc(PyObject *op)
+{
+  ResponseObject *self = (ResponseObject *)op;
+  PyTypeObject *type = Py_TYPE(op);
+  Py_CLEAR(self->head);
+  Py_CLEAR(self->body);
+  Py_CLEAR(self->url);
+  Py_CLEAR(self->method);
+  Py_CLEAR(self->extra);
+  Py_CLEAR(self->stream);
+  type->tp_free(op);
+  Py_DECREF(type);
+}
+
+static PyObject *Response_get_version(PyObject *op, void *Py_UNUSED(closure))
+{
+  switch(((ResponseObject *)op)->version) {
+  case 10:
+    return PyUnicode_FromString("HTTP/1.0");
+  case 20:
+    return PyUnicode_FromString("HTTP/2");
+  case 30:
+    return PyUnicode_FromString("HTTP/3");
+  default:
+    return PyUnicode_FromString("HTTP/1.1");
+  }
+}
+
+/* Seconds since the call was made; libcurl counts from the start. */
+static double since_call(const ResponseObject *self, int64_t us)
+{
+  return us < 0 ? -1.0 : (double)self->queued / 1e9 + (double)us / 1e6;
+}
+
+static PyObject *Response_get_timings(PyObject *op, void *Py_UNUSED(closure))
+{
+  const ResponseObject *self = (const ResponseObject *)op;
+  const lc_times *t = &self->times;
+  return Py_BuildValue("(ddddddd)", (double)self->queued / 1e9, since_call(self, t->dns), since_call(self, t->connect),
+                       since_call(self, t->tls), since_call(self, t->sent), since_call(self, t->first_byte), self->finished);
+}
+
+static PyMemberDef Response_members[] = {
+  {"status_code", T_INT, offsetof(ResponseObject, status), READONLY, NULL},
+  {"reused", T_BOOL, offsetof(ResponseObject, reused), READONLY, NULL},
+  {"_head", T_OBJECT, offsetof(ResponseObject, head), 0, NULL},
+  {"_body", T_OBJECT, offsetof(ResponseObject, body), 0, NULL},
+  {"_url", T_OBJECT, offsetof(ResponseObject, url), 0, NULL},
+  {"_method", T_OBJECT, offsetof(ResponseObject, method), 0, NULL},
+  {"_extra", T_OBJECT, offsetof(ResponseObject, extra), 0, NULL},
+  {"_stream", T_OBJECT, offsetof(ResponseObject, stream), 0, NULL},
+  {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef Response_getset[] = {
+  {"http_version", Response_get_version, NULL, NULL, NULL},
+  {"_timings", Response_get_timings, NULL, NULL, NULL},
+  {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Response_slots[] = {
+  {Py_tp_doc, (void *)PyDoc_STR("An answer as it came: the base of llmcurl.Response.")},
+  {Py_tp_init, Response_init},
+  {Py_tp_new, PyType_GenericNew},
+  {Py_tp_dealloc, Response_dealloc},
+  {Py_tp_members, Response_members},
+  {Py_tp_getset, Response_getset},
+  {0, NULL},
+};
+
+PyType_Spec lc_response_spec = {
+  .name = "llmcurl._native.RawResponse",
+  .basicsize = sizeof(ResponseObject),
+  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+  .slots = Response_slots,
+};

@@ -1,0 +1,300 @@
+/* waiter.c - what a Call and a BodyStream have in common: callbacks, the hold on
+ * a transfer, the list of those a reactor keeps alive.
+ *
+ * Not its job: results. Used by: call_obj, stream_obj, reactor_obj.
+ * Threads: GIL held; lc_waiter_drop from any thread, the rest from the loop's.
+ */
+#include "state.h"
+
+#include "reactor.h"
+#include "xfer.h"
+
+int lc_waiter_traverse(waiter *w, visitproc visit, void *arg)
+{
+  Py_VISIT(Py_TYPE(w));
+  Py_VISIT(w->pool);
+  Py_VISIT(w->reactor);
+  Py_VISIT(w->callback);
+  Py_VISIT(w->context);
+  Py_VISIT(w->more);
+  Py_VISIT(w->cancel_msg);
+  Py_VISIT(w->exception);
+  return 0;
+}
+
+void lc_waiter_clear(waiter *w)
+{
+  lc_waiter_drop(w);
+  Py_CLEAR(w->callback);
+  Py_CLEAR(w->context);
+  Py_CLEAR(w->more);
+  Py_CLEAR(w->cancel_msg);
+  Py_CLEAR(w->exception);
+  Py_CLEAR(w->pool);
+  Py_CLEAR(w->reactor);
+}
+
+void lc_waiter_keep(waiter *w)
+{
+  ReactorObject *r = w->reactor;
+  if(w->kept)
+    return;
+  w->kept = 1;
+  w->kept_prev = NULL;
+  w->kept_next = r->kept;
+  if(w->kept_next)
+    w->kept_next->kept_prev = w;
+  r->kept = w;
+  Py_INCREF(w); /* the list's */
+}
+
+void lc_waiter_unkeep(waiter *w)
+{
+  if(!w->kept)
+    return;
+  w->kept = 0;
+  if(w->kept_prev)
+    w->kept_prev->kept_next = w->kept_next;
+  else
+    w->reactor->kept = w->kept_next;
+  if(w->kept_next)
+    w->kept_next->kept_prev = w->kept_prev;
+  w->kept_next = w->kept_prev = NULL;
+  Py_DECREF(w);
+}
+
+void lc_waiter_release_xfer(waiter *w)
+{
+  lc_xfer *x = w->xfer;
+  PyObject *body;
+  if(!x)
+    return;
+  if(lc_reactor_foreign(w->reactor)) {
+    lc_waiter_drop(w);
+    return;
+  }
+  w->xfer = NULL;
+  x->owner = NULL;
+  body = x->body_owner;
+  x->body_owner = NULL;
+  x->body = NULL;
+  if(x->in_news || x->dropped)
+    ; /* comes out of the news list, to be freed there */
+  else
+    lc_xfer_free(x);
+  Py_XDECREF(body);
+}
+
+void lc_waiter_drop(waiter *w)
+{
+  lc_xfer *x = w->xfer;
+  if(!x)
+    return;
+  w->xfer = NULL;
+  if(lc_reactor_forked(w->reactor))
+    return; /* the parent's: left alone */
+  if(lc_reactor_foreign(w->reactor))
+    lc_xfer_drop_foreign(x);
+  else {
+    lc_xfer_drop(x);
+    if(lc_reactor_kick(w->reactor))
+      PyErr_Clear(); /* the loop is closed: the reactor's end frees it */
+  }
+}
+
+int lc_waiter_add_callback(waiter *w, PyObject *callback, PyObject *context)
+{
+  PyObject *pair;
+  int rc;
+
+  if(!w->callback) {
+    w->callback = Py_NewRef(callback);
+    w->context = Py_NewRef(context);
+    lc_waiter_keep(w);
+    return 0;
+  }
+  if(!w->more) {
+    w->more = PyList_New(0);
+    if(!w->more)
+      return -1;
+  }
+  pair = PyTuple_Pack(2, callback, context);
+  if(!pair)
+    return -1;
+  rc = PyList_Append(w->more, pair);
+  Py_DECREF(pair);
+  return rc;
+}
+
+Py_ssize_t lc_waiter_remove_callback(waiter *w, PyObject *callback)
+{
+  Py_ssize_t removed = 0, i;
+  PyObject *more = w->more;
+  int same;
+
+  /* comparing may run Python code: the list is taken out while it does */
+  w->more = NULL;
+  if(w->callback) {
+    PyObject *held = Py_NewRef(w->callback);
+    same = PyObject_RichCompareBool(held, callback, Py_EQ);
+    Py_DECREF(held);
+    if(same < 0)
+      goto error;
+    if(same) {
+      Py_CLEAR(w->callback);
+      Py_CLEAR(w->context);
+      removed++;
+    }
+  }
+  for(i = 0; more && i < PyList_GET_SIZE(more);) {
+    PyObject *pair = Py_NewRef(PyList_GET_ITEM(more, i));
+    same = PyObject_RichCompareBool(PyTuple_GET_ITEM(pair, 0), callback, Py_EQ);
+    Py_DECREF(pair);
+    if(same < 0)
+      goto error;
+    if(!same) {
+      i++;
+      continue;
+    }
+    if(PyList_SetSlice(more, i, i + 1, NULL))
+      goto error;
+    removed++;
+  }
+  if(more && !PyList_GET_SIZE(more))
+    Py_CLEAR(more);
+  w->more = more;
+  if(!w->callback && w->more) {
+    PyObject *pair = PyList_GET_ITEM(w->more, 0);
+    w->callback = Py_NewRef(PyTuple_GET_ITEM(pair, 0));
+    w->context = Py_NewRef(PyTuple_GET_ITEM(pair, 1));
+    if(PyList_SetSlice(w->more, 0, 1, NULL))
+      return -1;
+  }
+  if(!w->callback)
+    lc_waiter_unkeep(w);
+  return removed;
+error:
+  Py_XSETREF(w->more, more);
+  return -1;
+}
+
+static int call_soon(waiter *w, PyObject *callback, PyObject *context)
+{
+  mod_state *st = w->reactor->st;
+  PyObject *args[4] = {w->reactor->loop, callback, (PyObject *)w, context};
+  PyObject *handle = PyObject_VectorcallMethod(st->str_call_soon, args, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->kw_context);
+  Py_XDECREF(handle);
+  return handle ? 0 : -1;
+}
+
+/* An exception of a callback goes where the loop sends such: its handler. */
+static void report(waiter *w, PyObject *callback)
+{
+  mod_state *st = w->reactor->st;
+  PyObject *error = lc_take_exception();
+  PyObject *info, *ignored = NULL;
+
+  info = Py_BuildValue("{s:s,s:O,s:O}", "message", "Exception in a callback of a Call", "exception", error, "callback", callback);
+  if(info)
+    ignored = PyObject_CallMethodOneArg(w->reactor->loop, st->str_call_exception_handler, info);
+  if(!ignored)
+    PyErr_WriteUnraisable(callback);
+  Py_XDECREF(ignored);
+  Py_XDECREF(info);
+  Py_XDECREF(error);
+}
+
+static int run_direct(waiter *w, PyObject *callback, PyObject *context)
+{
+  PyObject *result;
+  if(PyContext_Enter(context)) {
+    PyErr_Clear(); /* it is in use further up this thread's stack */
+    return call_soon(w, callback, context);
+  }
+  result = PyObject_CallOneArg(callback, (PyObject *)w);
+  if(result) {
+    Py_DECREF(result);
+    return PyContext_Exit(context);
+  }
+  if(PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    LC_SAVE_ERROR(error);
+    (void)PyContext_Exit(context);
+    LC_RESTORE_ERROR(error);
+    return -1;
+  }
+  report(w, callback);
+  return PyContext_Exit(context);
+}
+
+int lc_waiter_wake(waiter *w, int direct)
+{
+  /* moved out first: a callback may add, remove or wait anew */
+  PyObject *callback = w->callback, *context = w->context, *more = w->more;
+  Py_ssize_t i;
+  int rc = 0;
+
+  if(!callback)
+    return 0;
+  w->callback = w->context = w->more = NULL;
+  Py_INCREF(w);
+  lc_waiter_unkeep(w);
+  rc = direct ? run_direct(w, callback, context) : call_soon(w, callback, context);
+  for(i = 0; more && i < PyList_GET_SIZE(more); i++) {
+    PyObject *pair = PyList_GET_ITEM(more, i);
+    if(call_soon(w, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)) && !rc)
+      rc = -1;
+  }
+  Py_DECREF(callback);
+  Py_DECREF(context);
+  Py_XDECREF(more);
+  Py_DECREF(w);
+  return rc;
+}
+
+PyObject *lc_waiter_raise_cancelled(waiter *w)
+{
+  PyObject *type = w->reactor->st->cancelled_error;
+  if(w->cancel_msg && w->cancel_msg != Py_None)
+    PyErr_SetObject(type, w->cancel_msg);
+  else
+    PyErr_SetNone(type);
+  return NULL;
+}
+
+PyObject *lc_from_exceptions(PyObject **cache, const char *name)
+{
+  if(!*cache) {
+    PyObject *module = PyImport_ImportModule("llmcurl._exceptions");
+    if(!module)
+      return NULL;
+    *cache = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    if(!*cache)
+      return NULL;
+  }
+  return Py_NewRef(*cache);
+}
+
+static const char *const reasons[] = {"curl", "connect_timeout", "read_timeout", "write_timeout", "pool_timeout",
+                                      "total_timeout", "too_large", "fd_limit", "stale", "closed"};
+static const char *const phases[] = {"queue", "resolve", "connect", "tls", "send", "wait", "receive"};
+
+PyObject *lc_error_of_xfer(mod_state *st, lc_xfer *x)
+{
+  PyObject *build = lc_from_exceptions(&st->build_error, "build_error");
+  PyObject *error;
+  const char *text = x->error[0] ? x->error : curl_easy_strerror(x->code);
+
+  if(!build)
+    return NULL;
+  error = PyObject_CallFunction(build, "sissssd{s:i,s:O,s:K,s:i}", reasons[x->reason], (int)x->code, text, phases[x->phase_at_end],
+                                x->target->url, x->method_name, (double)(lc_now() - x->created) / 1e9, "os_errno", x->os_errno, "reused",
+                                x->connected && !x->new_connections ? Py_True : Py_False, "bytes_received",
+                                (unsigned long long)x->received, "status", x->head.status);
+  Py_DECREF(build);
+  if(error && !PyExceptionInstance_Check(error)) {
+    PyErr_Format(PyExc_TypeError, "build_error returned %R", error);
+    Py_CLEAR(error);
+  }
+  return error;
+}
