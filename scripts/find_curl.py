@@ -149,7 +149,8 @@ def find_curl() -> Flags:
     if _number(flags.version) < MINIMUM:
         raise SystemExit(
             f"llmcurl: libcurl {flags.version} ({flags.source}) is too old, "
-            f"{'.'.join(map(str, MINIMUM))} or newer is needed: {ADVICE}."
+            f"{'.'.join(map(str, MINIMUM))} or newer is needed: install a newer one and set "
+            "LLMCURL_CURL_PREFIX to the prefix it is in."
         )
     return flags
 

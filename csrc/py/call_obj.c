@@ -157,11 +157,14 @@ static int finish_streamed(CallObject *self)
   if(self->w.xfer->slot)
     lc_xfer_collect_times(self->w.xfer);
   response = (ResponseObject *)lc_response_of_xfer((PyTypeObject *)self->w.reactor->response_type, self->w.xfer);
-  if(!response)
+  if(!response) {
+    lc_waiter_drop(&self->w);
     return finish_with_error(self, 1);
+  }
   stream = lc_stream_new(st, &self->w); /* takes the transfer over */
   if(!stream) {
     Py_DECREF(response);
+    lc_waiter_drop(&self->w);
     return finish_with_error(self, 1);
   }
   response->stream = (PyObject *)stream;
@@ -171,12 +174,12 @@ static int finish_streamed(CallObject *self)
 int lc_call_news(CallObject *self, unsigned news)
 {
   PyObject *ignored;
+  if(self->done)
+    return 0;
   if(self->stream && (news & LC_NEWS_HEAD) && !(self->w.xfer->reason || self->w.xfer->code)) {
-    lc_xfer *x = self->w.xfer;
-    int rc = finish_streamed(self);
     if(news & LC_NEWS_DONE)
-      lc_xfer_tell(x, LC_NEWS_DONE); /* for its new owner */
-    return rc;
+      lc_xfer_tell(self->w.xfer, LC_NEWS_DONE); /* for its new owner */
+    return finish_streamed(self);
   }
   if(news & LC_NEWS_DONE)
     return finish_buffered(self);

@@ -86,6 +86,7 @@ _PROTOCOL_TEXTS = (
     "unexpected eof",
     "closed abruptly",
     "close notify",
+    "errno 0",  # SSL_ERROR_SYSCALL without an error is an end of file
     "chunk",
     "malformed",
     "too large response headers",
@@ -189,13 +190,13 @@ def _pick(
         # "Received HTTP/0.9 when not allowed", "Unsupported HTTP version in response".
         return exc.RemoteProtocolError
     if code in (55, 56):
-        return _broken(code, text, phase, os_errno)
+        return _broken(code, text, phase)
     if reason == "stale" and code == 0:
         return exc.RemoteProtocolError
     return _CODES.get(code, exc.TransportError)
 
 
-def _broken(code: int, text: str, phase: str, os_errno: int) -> type[exc.RequestError]:
+def _broken(code: int, text: str, phase: str) -> type[exc.RequestError]:
     """CURLE_SEND_ERROR (55) and CURLE_RECV_ERROR (56): who is to blame?"""
     lowered = text.lower()
     if any(words in lowered for words in _PROXY_TEXTS):
@@ -204,9 +205,9 @@ def _broken(code: int, text: str, phase: str, os_errno: int) -> type[exc.Request
         return exc.ConnectError
     if code == 55:
         return exc.WriteError
-    if os_errno == 0 and "reset" not in lowered:
-        if any(words in lowered for words in _PROTOCOL_TEXTS):
-            return exc.RemoteProtocolError
+    # os_errno cannot decide: libcurl often leaves that of the connect (EINPROGRESS) in it.
+    if "reset" not in lowered and any(words in lowered for words in _PROTOCOL_TEXTS):
+        return exc.RemoteProtocolError
     return exc.ReadError
 
 

@@ -153,13 +153,21 @@ class Headers(MutableMapping[str, str]):
             if encoding is None:
                 self._encoding = headers._encoding
             return
-        pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
-        if isinstance(pairs, (str, bytes)):
+        pairs: Iterable[Any]
+        if type(headers) is dict or isinstance(headers, Mapping):
+            pairs = headers.items()
+        elif isinstance(headers, (str, bytes)):
             raise TypeError("headers must be a mapping or pairs, not one string")
+        else:
+            pairs = headers
         items: list[_Item] = []
         for key, value in pairs:
-            raw, lower = _name(key, encoding)
-            items.append((raw, lower, _value(raw, value, encoding)))
+            raw, lower = _names.get(key) or _name(key, encoding)
+            # The usual case by two C calls; "printable" excludes CR, LF, NUL and surrogates.
+            if type(value) is str and encoding is None and value.isprintable():
+                items.append((raw, lower, value.encode()))
+            else:
+                items.append((raw, lower, _value(raw, value, encoding)))
         self._list = items
 
     @classmethod

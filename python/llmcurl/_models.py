@@ -12,6 +12,7 @@ everything is made when it is asked for. What has to be remembered lies in the d
     max_decoded  ceiling in bytes for the decoded body, instead of `decoded_limit`
     stream       stands in for the native _stream (a response made by hand)
     received     bytes read of the stream
+    delivered    time.monotonic() when a streamed response was handed out
     consumed, closed, unread             states of a stream, True or absent
 """
 
@@ -19,7 +20,9 @@ from __future__ import annotations
 
 import datetime
 import json as stdlib_json
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -93,7 +96,7 @@ class Response(RawResponse, StatusKind):
         default_encoding: str | Callable[[bytes], str] = "utf-8",
     ) -> None:
         fields = Headers(headers)
-        extra: dict[str, Any] = {"headers": fields}
+        extra: dict[str, Any] = {"headers": fields, "timings": Timings()}
         body = b""
         if content is not None:
             source = make_source(content)
@@ -289,7 +292,11 @@ class Response(RawResponse, StatusKind):
     def timings(self) -> Timings:
         """When each phase of the call was done."""
         found = self._get("timings")
-        return Timings.from_raw(self._timings) if found is None else found
+        if found is None:
+            found = Timings.from_raw(self._timings)
+            if self._get("delivered") is not None:
+                found = replace(found, done=None)
+        return found  # type: ignore[no-any-return]
 
     @property
     def elapsed(self) -> datetime.timedelta:
@@ -447,6 +454,11 @@ class Response(RawResponse, StatusKind):
             return
         stream = self._get("stream") if self._stream is None else self._stream
         self._attach(closed=True)
+        delivered = self._get("delivered")
+        if delivered is not None:
+            # The native clock stopped when the head was handed out.
+            done = self._timings[6] + time.monotonic() - delivered
+            self._attach(timings=replace(self.timings, done=done))
         if stream is not None:
             stream.close()
 

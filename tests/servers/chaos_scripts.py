@@ -132,7 +132,7 @@ async def encoded(c: Connection, r: Seen) -> None:
     raw = {"gzip": lambda: gzip.compress(PLAIN), "deflate": lambda: zlib.compress(PLAIN), "br": lambda: BROTLI, "zstd": lambda: ZSTD}
     body = raw[name]()
     if "bad" in r.query:
-        body = b"\x00\xff\x17" + bytes(reversed(body))
+        body = b"\xff" * 20
     if "cut" in r.query:
         body = body[: len(body) // 2]
     data = answer(body, f"Content-Encoding: {name}")
@@ -195,6 +195,13 @@ async def byte_by_byte(c: Connection, r: Seen) -> None:
     await c.send_slowly(data + b"5;ext=1\r\nhello\r\n1\r\n!\r\n0\r\nX-Trailer: t\r\n\r\n")
 
 
+@script("slow-head")
+async def slow_head(c: Connection, r: Seen) -> None:
+    """A head that takes ?ms= for each byte."""
+    await c.read_body()
+    await c.send_slowly(answer(b"{}"), pause=r.number("ms") / 1000)
+
+
 @script("sink")
 async def sink(c: Connection, r: Seen) -> None:
     """Reads the body at ?rate= bytes per 10 ms and answers with its length; nothing is kept."""
@@ -232,6 +239,15 @@ async def cut(c: Connection, r: Seen) -> None:
         head = answer(b"", length=len(body))
     await c.send(head + body[: int(r.number("body"))] if "body" in r.query else (head + body)[: int(r.number("after"))])
     c.close()
+
+
+@script("no-notify")
+async def no_notify(c: Connection, r: Seen) -> None:
+    """Over TLS: the connection ends without close_notify, after 500 bytes; ?length= the promised length, none by default."""
+    length = f"Content-Length: {r.query['length']}\r\n" if "length" in r.query else ""
+    await c.send(f"HTTP/1.1 200 OK\r\nConnection: close\r\n{length}\r\n".encode() + b"x" * 500)
+    c.keep = False
+    c.writer.transport.abort()
 
 
 @script("rst")

@@ -6,13 +6,18 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+import llmcurl.testing
 from llmcurl.testing import Failure, MockLLM, Raw, Reply, ToolCall
 from llmcurl.testing._wheel import TICK, Wheel
 
@@ -618,28 +623,37 @@ def test_wrong_settings_fail_at_once(bad):
         MockLLM(**bad)
 
 
-def test_the_pytest_fixture_gives_a_fresh_mock_to_each_test(pytester):
-    pytester.makepyfile(
-        """
-        import json, urllib.request
+USER_TESTS = """
+import json, urllib.request
 
-        def ask(mock):
-            body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            request = urllib.request.Request(mock.openai_url + "/chat/completions", body)
-            with opener.open(request) as response:
-                return json.load(response)["choices"][0]["message"]["content"]
+def ask(mock):
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(mock.openai_url + "/chat/completions", body)
+    with opener.open(request) as response:
+        return json.load(response)["choices"][0]["message"]["content"]
 
-        def test_one(mock_llm):
-            mock_llm.configure(reply="changed")
-            mock_llm.script("scripted", "left over")
-            assert ask(mock_llm) == "scripted"
-            assert len(mock_llm.requests) == 1
+def test_one(mock_llm):
+    mock_llm.configure(reply="changed")
+    mock_llm.script("scripted", "left over")
+    assert ask(mock_llm) == "scripted"
+    assert len(mock_llm.requests) == 1
 
-        def test_two(mock_llm):
-            assert mock_llm.requests == []
-            assert ask(mock_llm).startswith("The mock answers")
-        """
+def test_two(mock_llm):
+    assert mock_llm.requests == []
+    assert ask(mock_llm).startswith("The mock answers")
+"""
+
+
+def test_the_pytest_fixture_gives_a_fresh_mock_to_each_test(tmp_path):
+    (tmp_path / "test_user.py").write_text(USER_TESTS)
+    root = str(Path(llmcurl.testing.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "llmcurl.testing.plugin", "-p", "no:cacheprovider", "test_user.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
     )
-    result = pytester.runpytest_subprocess("-p", "llmcurl.testing.plugin", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout

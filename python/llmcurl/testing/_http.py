@@ -23,6 +23,9 @@ MAX_HEAD = 256 * 1024
 MAX_BODY = 256 * 1024 * 1024
 """Bytes of a request body accepted before the answer is 413."""
 
+LINGER = 0.25
+"""Seconds a connection stays open for reading after its request was refused."""
+
 _HEAD_CACHE_SIZE = 512
 
 
@@ -153,6 +156,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "server", "transport", "busy", "is_control", "served", "_buffer", "_head", "_parts", "_missing", "_chunked",
         "_token", "_plan", "_step", "_due", "_id", "_close_after",
+        "_refused",
     )  # fmt: skip
 
     def __init__(self, server: MockLLM) -> None:
@@ -172,6 +176,7 @@ class Connection(asyncio.Protocol):
         self._due = 0.0
         self._id = b""
         self._close_after = False
+        self._refused = False
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -185,6 +190,8 @@ class Connection(asyncio.Protocol):
         self.server.on_lost(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         try:
             self._receive(data)
         except BadRequest as exc:
@@ -262,7 +269,13 @@ class Connection(asyncio.Protocol):
                 b"HTTP/1.1 %d %s\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
                 % (exc.status, reason, len(text), text)
             )
-            self.transport.close()
+            # Bytes still on their way would turn a plain close into a reset that eats this answer.
+            self._refused = True
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+                self.server.wheel.add(self.server.now() + LINGER, self, self._token)
+            else:
+                self.transport.close()
 
     # -- answering -------------------------------------------------------------------------------------------
 
@@ -297,7 +310,11 @@ class Connection(asyncio.Protocol):
     def on_timer(self, token: int) -> None:
         """The next piece is due."""
         plan = self._plan
-        if token != self._token or plan is None or self.transport is None:
+        if token != self._token or self.transport is None:
+            return
+        if plan is None:
+            if self._refused:
+                self.transport.close()
             return
         if self._step == 0 and plan.instant is not None:
             self.transport.write(plan.instant.replace(ID_SLOT, self._id))

@@ -80,20 +80,18 @@ _MODEL = {
 
 
 def _family(head: RequestHead) -> str:
-    """Whose client asks for the models: the path is the same for two of them."""
-    if head.path.startswith(("/v1beta/", "/v1alpha/")):
+    """Whose client asks for the models: the path may be the same for three of them."""
+    if head.path.startswith(("/v1beta/", "/v1alpha/")) or head.header("x-goog-api-key"):
         return "gemini"
     return "anthropic" if head.header("anthropic-version") else "openai"
 
 
 def _error_dialect(head: RequestHead) -> Dialect:
     """In whose words an unknown path is refused."""
-    path = head.path
-    if path.startswith("/api/"):
+    if head.path.startswith("/api/"):
         return OLLAMA
-    if path.startswith("/v1beta/"):
-        return GEMINI
-    return ANTHROPIC if head.header("anthropic-version") else OPENAI
+    dialects: dict[str, Dialect] = {"gemini": GEMINI, "anthropic": ANTHROPIC, "openai": OPENAI}
+    return dialects[_family(head)]
 
 
 def find_route(head: RequestHead) -> Route:

@@ -232,6 +232,10 @@ class MockLLM:
         limit = self._config.max_requests_per_connection
         return limit is not None and connection.served >= limit
 
+    def now(self) -> float:
+        """The loop's clock, in seconds."""
+        return self._loop.time()
+
     def head_of(self, raw: bytes) -> RequestHead:
         """The parsed head with its route. BadRequest if malformed."""
         head = self._heads.get(raw)

@@ -81,6 +81,18 @@ class EpollTransport:
             self._pending = bytearray(memoryview(data)[sent:])
             self._listener.watch_writes(self._fd, True)
 
+    def can_write_eof(self) -> bool:
+        """Whether `write_eof` works: yes, unless there are kept bytes."""
+        return self._pending is None
+
+    def write_eof(self) -> None:
+        """Send FIN; reading goes on."""
+        if self._fd >= 0 and not self._closing:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError as exc:
+                self._listener.lose_soon(self, exc)
+
     def close(self) -> None:
         """Close once everything kept has been sent."""
         if self._fd < 0 or self._closing:
