@@ -87,6 +87,8 @@ class BuildExt(build_ext):
         libs += curl.libs + (openssl.libs if openssl else [])
         ext.extra_compile_args = cflags
         ext.extra_link_args = libs
+        # in front of the directories that Python was linked with
+        ext.library_dirs = [word[2:] for word in libs if word.startswith("-L")]
         # objects of different flags live in different directories; linking is always done anew
         key = (cflags, curl.version, compiler(), sysconfig.get_config_var("SOABI"), sys.prefix)
         tag = hashlib.sha256(repr(key).encode()).hexdigest()[:10]

@@ -87,7 +87,8 @@ def _from_prefix(prefix: Path) -> Flags:
     dirs = [d for d in (prefix / "lib", prefix / "lib64") if d.is_dir()]
     for lib in dirs:
         if (lib / "libcurl.so").exists():
-            flags.libs = [f"-L{lib}", f"-Wl,-rpath,{lib}", "-lcurl"]
+            # by its path: some Pythons bring a -L of their own, in front of ours
+            flags.libs = [f"-L{lib}", f"-Wl,-rpath,{lib}", str(lib / "libcurl.so")]
             return flags
     for lib in dirs:
         archive = lib / "libcurl.a"
