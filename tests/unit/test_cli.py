@@ -14,7 +14,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-
 from llmcurl._cli import COMMANDS, build_parser, demo, info, main
 from llmcurl._cli._limits import RESERVE, calls_allowed, fd_limits, make_room
 from llmcurl._cli._measure import StallMeter, sleep_baseline
@@ -103,7 +102,9 @@ def in_a_child_with_limits(soft: int, hard: int, connections: int) -> str:
         "    print('refused:', exc)\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
     return done.stdout
 
 
@@ -133,7 +134,7 @@ def test_few_calls_need_no_room():
 
 async def test_the_stall_meter_sees_a_blocked_loop():
     async with StallMeter() as meter:
-        time.sleep(0.05)
+        time.sleep(0.05)  # noqa: ASYNC251
     assert 0.04 < meter.worst < 0.5
 
 
@@ -187,7 +188,14 @@ def test_the_demo_runs_and_prints_what_it_measured(capsys):
     needs_the_client()
     assert main(["demo", "--calls", "50", "--latency", "0.1"]) == 0
     text = capsys.readouterr().out
-    for part in ("50 of 50 calls", "wall time", "CPU per call", "memory per call", "worst loop stall", "connections used"):
+    for part in (
+        "50 of 50 calls",
+        "wall time",
+        "CPU per call",
+        "memory per call",
+        "worst loop stall",
+        "connections used",
+    ):
         assert part in text
 
 
@@ -214,7 +222,9 @@ def test_mock_serves_until_it_is_told_to_stop():
         url = process.stdout.readline().split()[3]
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with pytest.raises(urllib.error.HTTPError) as refused:
-            opener.open(url + "/api/chat", b'{"model":"m","messages":[{"role":"user","content":"x"}]}')
+            opener.open(
+                url + "/api/chat", b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
+            )
         with refused.value as answer:
             assert answer.code == 429 and answer.headers["retry-after"] == "5"
         process.send_signal(signal.SIGTERM)

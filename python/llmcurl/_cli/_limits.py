@@ -41,5 +41,9 @@ def make_room(connections: int) -> str | None:
     import resource
 
     wanted = hard if hard < 1 << 30 else max(soft, connections + RESERVE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    return f"open files: limit raised from {soft:,} to {wanted:,} for this run (hard limit {hard:,})"
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+    return (
+        f"open files: limit raised from {soft:,} to {wanted:,} for this run (hard limit {hard:,})"
+    )

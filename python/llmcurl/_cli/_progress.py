@@ -49,7 +49,9 @@ class LineBar:
         part = self._done / self._total if self._total else 1.0
         bar = "#" * round(part * _WIDTH)
         spent = now - self._start
-        self._out.write(f"\r{part:4.0%} [{bar:<{_WIDTH}}] {self._done:,}/{self._total:,} {self._unit}s  {spent:.1f} s")
+        self._out.write(
+            f"\r{part:4.0%} [{bar:<{_WIDTH}}] {self._done:,}/{self._total:,} {self._unit}s  {spent:.1f} s"
+        )
         self._out.flush()
 
 
@@ -57,8 +59,10 @@ def progress(total: int, unit: str = "call", out: TextIO | None = None) -> Bar:
     """A bar for `total` units on `out` (default: stderr)."""
     stream = sys.stderr if out is None else out
     try:
-        from tqdm import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         return LineBar(total, unit, stream)
-    bar: Bar = tqdm(total=total, unit=unit, file=stream, disable=not stream.isatty(), mininterval=_PERIOD)
+    bar: Bar = tqdm(
+        total=total, unit=unit, file=stream, disable=not stream.isatty(), mininterval=_PERIOD
+    )
     return bar

@@ -33,8 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `demo`."""
     add = parser.add_argument
     add("--calls", type=_positive, default=1000, metavar="N", help="how many calls (default: 1000)")
-    add("--latency", type=float, default=1.0, metavar="S", help="seconds each answer takes (default: 1)")
-    add("--http2", choices=("no",), default="no", help="the mock speaks HTTP/1.1 only (default: no)")
+    add(
+        "--latency",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="seconds each answer takes (default: 1)",
+    )
+    add(
+        "--http2", choices=("no",), default="no", help="the mock speaks HTTP/1.1 only (default: no)"
+    )
 
 
 def _positive(text: str) -> int:
@@ -88,19 +96,25 @@ def check(number: int, answer: Any) -> str | None:
     return None if text == prompt(number) else "the answer belongs to another call"
 
 
-async def measure(mock: SpawnedMock, calls: int, latency: float, client_type: Callable[..., Any], bar: Bar) -> Outcome:
+async def measure(
+    mock: SpawnedMock, calls: int, latency: float, client_type: Callable[..., Any], bar: Bar
+) -> Outcome:
     """Gather the calls and measure them; failures are counted, not raised."""
     outcome = Outcome(calls, latency)
     outcome.sleep_stall = await sleep_baseline(calls, min(latency, 1.0))
     async with client_type(base_url=mock.base_url) as client:
-        await client.post(PATH, json=payload(0))  # the code paths are warm, the memory below is that of the calls
+        await client.post(
+            PATH, json=payload(0)
+        )  # the code paths are warm, the memory below is that of the calls
         mock.reset()
         gc.collect()
         before = in_flight = rss_bytes()
 
         def done(_: object) -> None:
             nonlocal in_flight
-            if in_flight == before:  # the first answer: nearly all calls are in flight, and no body has been kept
+            if (
+                in_flight == before
+            ):  # the first answer: nearly all calls are in flight, and no body has been kept
                 in_flight = rss_bytes()
             bar.update()
 
@@ -148,7 +162,9 @@ def render(outcome: Outcome) -> list[str]:
         f"  (gathering {calls:,} asyncio.sleep: {outcome.sleep_stall * 1e3:.0f} ms)",
     ]
     if stats is not None:
-        lines.append(f"connections used   {stats.connections:,}  (at most {stats.max_in_flight:,} calls at once)")
+        lines.append(
+            f"connections used   {stats.connections:,}  (at most {stats.max_in_flight:,} calls at once)"
+        )
     lines += [f"FAILED {count:,} x {text}" for text, count in outcome.failures.most_common(5)]
     return lines
 
@@ -160,7 +176,10 @@ def run(args: argparse.Namespace) -> int:
 
         client_type = llmcurl.AsyncClient
     except (ImportError, AttributeError) as exc:
-        print(f"llmcurl cannot be loaded: {exc}\nBuild it with `make` or `pip install .`", file=sys.stderr)
+        print(
+            f"llmcurl cannot be loaded: {exc}\nBuild it with `make` or `pip install .`",
+            file=sys.stderr,
+        )
         return 1
     from ..testing import MockLLM
 
@@ -172,7 +191,9 @@ def run(args: argparse.Namespace) -> int:
     if note:
         print(note)
     with MockLLM.spawn(latency=args.latency, echo=True) as mock:
-        print(f"mock LLM in process {mock.pid}, {args.latency:g} s per answer; {args.calls:,} calls at once ...")
+        print(
+            f"mock LLM in process {mock.pid}, {args.latency:g} s per answer; {args.calls:,} calls at once ..."
+        )
         bar = progress(args.calls)
         try:
             outcome = asyncio.run(measure(mock, args.calls, args.latency, client_type, bar))

@@ -57,7 +57,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         facts = collect()
     except ImportError as exc:
-        print(f"llmcurl's extension cannot be loaded: {exc}\nBuild it with `make` or `pip install .`", file=sys.stderr)
+        print(
+            f"llmcurl's extension cannot be loaded: {exc}\nBuild it with `make` or `pip install .`",
+            file=sys.stderr,
+        )
         return 1
     if args.json:
         import json
@@ -76,7 +79,9 @@ def render(facts: dict[str, Any]) -> list[str]:
         return "yes" if facts[name] else "no"
 
     built = facts["libcurl_built_with"]
-    curl = facts["libcurl"] + (f" (built with the headers of {built})" if built and built != facts["libcurl"] else "")
+    curl = facts["libcurl"] + (
+        f" (built with the headers of {built})" if built and built != facts["libcurl"] else ""
+    )
     lines = [
         f"llmcurl    {facts['llmcurl']}  (Python {facts['python']})",
         f"libcurl    {curl}",
@@ -87,7 +92,9 @@ def render(facts: dict[str, Any]) -> list[str]:
     if soft is None:
         lines.append("open files no limit known")
         return lines
-    lines.append(f"open files {soft:,} allowed: about {calls_allowed(soft):,} calls at once over HTTP/1.1")
+    lines.append(
+        f"open files {soft:,} allowed: about {calls_allowed(soft):,} calls at once over HTTP/1.1"
+    )
     if hard > soft:
         more = f"`ulimit -n {hard}`" if hard < 1 << 30 else "`ulimit -n`"
         lines.append(f"           up to {hard:,} with {more} in the shell, without root")

@@ -19,16 +19,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=8080, help="0: any free one (default: 8080)")
-    add("--latency", type=float, default=0.0, metavar="S", help="seconds until an answer (default: 0)")
-    add("--ttft", type=float, default=0.0, metavar="S", help="seconds until the first token of a stream")
+    add(
+        "--latency",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds until an answer (default: 0)",
+    )
+    add(
+        "--ttft",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds until the first token of a stream",
+    )
     add("--token-interval", type=float, default=0.0, metavar="S", help="seconds between two tokens")
     add("--reply", metavar="TEXT", help="the text of every answer")
     add("--echo", action="store_true", help="answer with the last user message")
     add("--fail", metavar="STATUS", type=int, help="answer with this HTTP error")
-    add("--fail-rate", metavar="P", type=float, default=1.0, help="in this part of the requests (default: 1)")
+    add(
+        "--fail-rate",
+        metavar="P",
+        type=float,
+        default=1.0,
+        help="in this part of the requests (default: 1)",
+    )
     add("--retry-after", metavar="S", type=float, help="Retry-After of these errors, in seconds")
     add("--api-key", help="refuse requests without this key")
-    add("--model", action="append", dest="models", help="a model to list; may be given several times")
+    add(
+        "--model",
+        action="append",
+        dest="models",
+        help="a model to list; may be given several times",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,4 +16,14 @@ from ._server import MockLLM
 from ._spawn import SpawnedMock
 from ._stats import RecordedRequest, Stats
 
-__all__ = ["Failure", "MockConfig", "MockLLM", "Raw", "RecordedRequest", "Reply", "SpawnedMock", "Stats", "ToolCall"]
+__all__ = [
+    "Failure",
+    "MockConfig",
+    "MockLLM",
+    "Raw",
+    "RecordedRequest",
+    "Reply",
+    "SpawnedMock",
+    "Stats",
+    "ToolCall",
+]

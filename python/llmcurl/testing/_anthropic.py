@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ._dialect import Ask, BadAsk, bundle, count_tokens, dumps, fragments, last_user_text, messages_of, model_of, sse
+from ._dialect import (
+    Ask,
+    BadAsk,
+    bundle,
+    count_tokens,
+    dumps,
+    fragments,
+    last_user_text,
+    messages_of,
+    model_of,
+    sse,
+)
 from ._http import RequestHead
 from ._plan import ID_TEXT
 from ._replies import Reply, ToolCall, tokenize
@@ -20,7 +31,12 @@ _TYPES = {
     529: ("overloaded_error", "Overloaded"),
 }
 
-_STOP = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+_STOP = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+}
 
 
 def _error(status: int, message: str | None, code: str | None) -> bytes:
@@ -54,7 +70,9 @@ class AnthropicDialect:
         messages = messages_of(body)
         if "max_tokens" not in body:
             raise BadAsk("max_tokens: Field required")
-        return Ask(model_of(body), bool(body.get("stream")), count_tokens(messages, body.get("system")))
+        return Ask(
+            model_of(body), bool(body.get("stream")), count_tokens(messages, body.get("system"))
+        )
 
     def last_text(self, body: dict[str, Any]) -> str:
         return last_user_text(messages_of(body))
@@ -70,7 +88,9 @@ class AnthropicDialect:
             "service_tier": "standard",
         }
 
-    def _message(self, ask: Ask, reply: Reply, content: list[Any], stop: str | None, made: int) -> dict[str, Any]:
+    def _message(
+        self, ask: Ask, reply: Reply, content: list[Any], stop: str | None, made: int
+    ) -> dict[str, Any]:
         return {
             "id": f"msg_{ID_TEXT}",
             "type": "message",
@@ -85,12 +105,19 @@ class AnthropicDialect:
     def full(self, ask: Ask, reply: Reply) -> bytes:
         content: list[dict[str, Any]] = []
         if reply.reasoning:
-            content.append({"type": "thinking", "thinking": reply.reasoning, "signature": "bW9jaw=="})
+            content.append(
+                {"type": "thinking", "thinking": reply.reasoning, "signature": "bW9jaw=="}
+            )
         if reply.text or not reply.tool_calls:
             content.append({"type": "text", "text": reply.text})
         for number, call in enumerate(reply.tool_calls):
             content.append(
-                {"type": "tool_use", "id": _tool_id(number, call), "name": call.name, "input": _parsed(call)}
+                {
+                    "type": "tool_use",
+                    "id": _tool_id(number, call),
+                    "name": call.name,
+                    "input": _parsed(call),
+                }
             )
         stop = _STOP[reply.finish_reason or "stop"]
         return dumps(self._message(ask, reply, content, stop, reply.generated))
@@ -115,20 +142,35 @@ class AnthropicDialect:
             index += 1
 
         if reply.reasoning:
-            thoughts = [{"type": "thinking_delta", "thinking": piece} for piece in tokenize(reply.reasoning)]
+            thoughts = [
+                {"type": "thinking_delta", "thinking": piece} for piece in tokenize(reply.reasoning)
+            ]
             signed = {"type": "signature_delta", "signature": "bW9jaw=="}
             block({"type": "thinking", "thinking": "", "signature": ""}, [*thoughts, signed])
         if reply.text or not reply.tool_calls:
-            block({"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in reply.pieces])
+            block(
+                {"type": "text", "text": ""},
+                [{"type": "text_delta", "text": piece} for piece in reply.pieces],
+            )
         for number, call in enumerate(reply.tool_calls):
-            parts = [{"type": "input_json_delta", "partial_json": part} for part in ["", *fragments(call.arguments)]]
-            block({"type": "tool_use", "id": _tool_id(number, call), "name": call.name, "input": {}}, parts)
+            parts = [
+                {"type": "input_json_delta", "partial_json": part}
+                for part in ["", *fragments(call.arguments)]
+            ]
+            block(
+                {"type": "tool_use", "id": _tool_id(number, call), "name": call.name, "input": {}},
+                parts,
+            )
         first = event("message_start", message=self._message(ask, reply, [], None, 1))
         delta = {"stop_reason": _STOP[reply.finish_reason or "stop"], "stop_sequence": None}
-        last = opened + event("message_delta", delta=delta, usage={"output_tokens": reply.generated})
+        last = opened + event(
+            "message_delta", delta=delta, usage={"output_tokens": reply.generated}
+        )
         return bundle(first, middle, last + event("message_stop"))
 
-    def error(self, status: int, message: str | None, code: str | None, retry_after: float | None) -> bytes:
+    def error(
+        self, status: int, message: str | None, code: str | None, retry_after: float | None
+    ) -> bytes:
         return _error(status, message, code)
 
     def error_event(self, ask: Ask, status: int, message: str | None, code: str | None) -> bytes:

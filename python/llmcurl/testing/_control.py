@@ -26,7 +26,9 @@ def control(mock: MockLLM, name: str, head: RequestHead, body: bytes) -> Plan:
     except (ValueError, TypeError) as exc:
         return Plan(400, _JSON, [dumps({"error": str(exc)})])
     if value is None:
-        return Plan(404, _JSON, [dumps({"error": f"the mock has no control call {head.method} {name}"})])
+        return Plan(
+            404, _JSON, [dumps({"error": f"the mock has no control call {head.method} {name}"})]
+        )
     return Plan(200, _JSON, [dumps(value)])
 
 

@@ -6,26 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from ._http import RequestHead
 from ._replies import Reply
 
-
-def _pick_loads() -> Callable[[bytes], Any]:
-    """The fastest JSON decoder installed; each raises a ValueError for what is not JSON."""
-    try:
-        import msgspec
-    except ImportError:
-        pass
-    else:
-        return msgspec.json.Decoder().decode
-    try:
-        import orjson
-    except ImportError:
-        return json.loads
-    return orjson.loads  # type: ignore[no-any-return]
-
-
-loads = _pick_loads()
+loads: Callable[[bytes], Any] = msgspec.json.Decoder().decode
+"""Decode JSON. ValueError for what is none."""
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -70,7 +57,9 @@ class Dialect(Protocol):
     def events(self, ask: Ask, reply: Reply) -> list[bytes]:
         """The pieces of a streamed answer, one for each step in time."""
 
-    def error(self, status: int, message: str | None, code: str | None, retry_after: float | None) -> bytes:
+    def error(
+        self, status: int, message: str | None, code: str | None, retry_after: float | None
+    ) -> bytes:
         """The body of an error answer."""
 
     def error_event(self, ask: Ask, status: int, message: str | None, code: str | None) -> bytes:

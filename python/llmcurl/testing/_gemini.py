@@ -47,7 +47,9 @@ def _contents(body: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(contents, list) or not contents:
         raise BadAsk("* GenerateContentRequest.contents: contents is not specified")
     return [
-        {"role": item.get("role", "user"), "content": item.get("parts")} for item in contents if isinstance(item, dict)
+        {"role": item.get("role", "user"), "content": item.get("parts")}
+        for item in contents
+        if isinstance(item, dict)
     ]
 
 
@@ -72,7 +74,9 @@ class GeminiDialect:
         return last_user_text(_contents(body))
 
     @staticmethod
-    def _answer(ask: Ask, reply: Reply, parts: list[Any], finish: str | None, made: int) -> dict[str, Any]:
+    def _answer(
+        ask: Ask, reply: Reply, parts: list[Any], finish: str | None, made: int
+    ) -> dict[str, Any]:
         spent = ask.input_tokens if reply.input_tokens is None else reply.input_tokens
         candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
         if finish is not None:
@@ -110,7 +114,9 @@ class GeminiDialect:
         return dumps(self._answer(ask, reply, parts, finish, reply.generated))
 
     def events(self, ask: Ask, reply: Reply) -> list[bytes]:
-        parts: list[dict[str, Any]] = [{"text": piece, "thought": True} for piece in tokenize(reply.reasoning)]
+        parts: list[dict[str, Any]] = [
+            {"text": piece, "thought": True} for piece in tokenize(reply.reasoning)
+        ]
         parts += [{"text": piece} for piece in reply.pieces]
         parts += self._calls(reply)
         parts = parts or [{"text": ""}]
@@ -119,12 +125,16 @@ class GeminiDialect:
         for number, part in enumerate(parts, 1):
             is_last = number == len(parts)
             made = reply.generated if is_last else min(number, reply.generated)
-            answers.append(dumps(self._answer(ask, reply, [part], finish if is_last else None, made)))
+            answers.append(
+                dumps(self._answer(ask, reply, [part], finish if is_last else None, made))
+            )
         if ask.form[0]:
             return [b"data: " + answer + b"\r\n\r\n" for answer in answers]
         return bundle(b"[", [answers[0], *(b"\n,\r\n" + answer for answer in answers[1:])], b"\n]")
 
-    def error(self, status: int, message: str | None, code: str | None, retry_after: float | None) -> bytes:
+    def error(
+        self, status: int, message: str | None, code: str | None, retry_after: float | None
+    ) -> bytes:
         return _error(status, message, code, retry_after)
 
     def error_event(self, ask: Ask, status: int, message: str | None, code: str | None) -> bytes:
@@ -158,14 +168,18 @@ def embed_batch(body: dict[str, Any], size: int) -> bytes:
     requests = body.get("requests")
     if not isinstance(requests, list):
         raise BadAsk("* BatchEmbedContentsRequest.requests: requests is not specified")
-    return dumps({"embeddings": [{"values": vector(_text(item), _size(item, size))} for item in requests]})
+    return dumps(
+        {"embeddings": [{"values": vector(_text(item), _size(item, size))} for item in requests]}
+    )
 
 
 def count(body: dict[str, Any]) -> bytes:
     """`:countTokens`."""
     size = sum(len(text_of(message["content"])) for message in _contents(body))
     total = size // 4 + 1
-    return dumps({"totalTokens": total, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": total}]})
+    return dumps(
+        {"totalTokens": total, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": total}]}
+    )
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -95,9 +95,16 @@ def parse_head(raw: bytes) -> RequestHead:
         path = "/" + target.split("/", 3)[3] if target.count("/") > 2 else "/"
     path, _, query = path.partition("?")
     return RequestHead(
-        method, target, unquote(path), query, version, tuple(headers), length, keep_alive,
+        method,
+        target,
+        unquote(path),
+        query,
+        version,
+        tuple(headers),
+        length,
+        keep_alive,
         fields.get("expect", "").lower() == "100-continue",
-    )  # fmt: skip
+    )
 
 
 class ChunkedBody:
@@ -109,7 +116,9 @@ class ChunkedBody:
         self._buffer = bytearray()
         self._parts: list[bytes] = []
         self._size = 0
-        self._missing = -1  # bytes of the current chunk still to come, its CRLF included; -1: at a size line
+        self._missing = (
+            -1
+        )  # bytes of the current chunk still to come, its CRLF included; -1: at a size line
         self._trailer = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
@@ -154,10 +163,24 @@ class Connection(asyncio.Protocol):
     """One client connection: one request at a time, answered by `answer`; later bytes wait until it is done."""
 
     __slots__ = (
-        "server", "transport", "busy", "is_control", "served", "_buffer", "_head", "_parts", "_missing", "_chunked",
-        "_token", "_plan", "_step", "_due", "_id", "_close_after",
+        "server",
+        "transport",
+        "busy",
+        "is_control",
+        "served",
+        "_buffer",
+        "_head",
+        "_parts",
+        "_missing",
+        "_chunked",
+        "_token",
+        "_plan",
+        "_step",
+        "_due",
+        "_id",
+        "_close_after",
         "_refused",
-    )  # fmt: skip
+    )
 
     def __init__(self, server: MockLLM) -> None:
         self.server = server

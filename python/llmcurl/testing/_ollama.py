@@ -41,14 +41,21 @@ def _totals(ask: Ask, reply: Reply) -> dict[str, Any]:
 
 def _calls(reply: Reply) -> list[dict[str, Any]]:
     return [
-        {"function": {"name": call.name, "arguments": json.loads(call.arguments or "{}")}} for call in reply.tool_calls
+        {"function": {"name": call.name, "arguments": json.loads(call.arguments or "{}")}}
+        for call in reply.tool_calls
     ]
 
 
 def _error_text(status: int, message: str | None, code: str | None) -> bytes:
     if message is None and code == "context_length_exceeded":
         message = "input length exceeds maximum context length"
-    return dumps({"error": message or code or _MESSAGES.get(status, "an error was encountered while running the model")})
+    return dumps(
+        {
+            "error": message
+            or code
+            or _MESSAGES.get(status, "an error was encountered while running the model")
+        }
+    )
 
 
 class OllamaDialect:
@@ -63,14 +70,19 @@ class OllamaDialect:
         messages = [body.get("prompt") or ""] if single else messages_of(body)
         stream = body.get("stream")
         return Ask(
-            model_of(body), stream is None or bool(stream), count_tokens(messages, body.get("system")), (single,)
+            model_of(body),
+            stream is None or bool(stream),
+            count_tokens(messages, body.get("system")),
+            (single,),
         )
 
     def last_text(self, body: dict[str, Any]) -> str:
         return text_of(body["prompt"]) if "prompt" in body else last_user_text(messages_of(body))
 
     @staticmethod
-    def _line(ask: Ask, reply: Reply, text: str, thinking: str, calls: list[Any], done: bool) -> dict[str, Any]:
+    def _line(
+        ask: Ask, reply: Reply, text: str, thinking: str, calls: list[Any], done: bool
+    ) -> dict[str, Any]:
         line: dict[str, Any] = {"model": reply.model or ask.model, "created_at": _now()}
         if ask.form[0]:
             line["response"] = text
@@ -89,7 +101,9 @@ class OllamaDialect:
         return dumps({**line, **_totals(ask, reply)})
 
     def events(self, ask: Ask, reply: Reply) -> list[bytes]:
-        lines = [self._line(ask, reply, "", piece, [], False) for piece in tokenize(reply.reasoning)]
+        lines = [
+            self._line(ask, reply, "", piece, [], False) for piece in tokenize(reply.reasoning)
+        ]
         lines += [self._line(ask, reply, piece, "", [], False) for piece in reply.pieces]
         lines += [self._line(ask, reply, "", "", [call], False) for call in _calls(reply)]
         pieces = [dumps(line) + b"\n" for line in lines]
@@ -99,7 +113,9 @@ class OllamaDialect:
         pieces[-1] += last
         return pieces
 
-    def error(self, status: int, message: str | None, code: str | None, retry_after: float | None) -> bytes:
+    def error(
+        self, status: int, message: str | None, code: str | None, retry_after: float | None
+    ) -> bytes:
         return _error_text(status, message, code)
 
     def error_event(self, ask: Ask, status: int, message: str | None, code: str | None) -> bytes:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ._dialect import Ask, bundle, count_tokens, dumps, fragments, last_user_text, messages_of, model_of, sse
+from ._dialect import (
+    Ask,
+    bundle,
+    count_tokens,
+    dumps,
+    fragments,
+    last_user_text,
+    messages_of,
+    model_of,
+    sse,
+)
 from ._embeddings import as_base64, vector
 from ._http import RequestHead
 from ._plan import ID_TEXT
@@ -29,7 +39,9 @@ _MESSAGES = {
     529: "The engine is currently overloaded, please try again later.",
 }
 
-_CONTEXT = "This model's maximum context length is 8192 tokens. Please reduce the length of the messages."
+_CONTEXT = (
+    "This model's maximum context length is 8192 tokens. Please reduce the length of the messages."
+)
 
 
 def _error(status: int, message: str | None, code: str | None) -> dict[str, Any]:
@@ -41,12 +53,21 @@ def _error(status: int, message: str | None, code: str | None) -> dict[str, Any]
 
 
 def _logprob(token: str) -> dict[str, Any]:
-    return {"token": token, "logprob": -0.25, "bytes": list(token.encode("utf-8", "replace")), "top_logprobs": []}
+    return {
+        "token": token,
+        "logprob": -0.25,
+        "bytes": list(token.encode("utf-8", "replace")),
+        "top_logprobs": [],
+    }
 
 
 def _tool_call(number: int, choice: int, call: ToolCall) -> dict[str, Any]:
     ident = call.id or f"call_{ID_TEXT}{choice}{number}"
-    return {"id": ident, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return {
+        "id": ident,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
 
 
 class OpenAIDialect:
@@ -95,16 +116,31 @@ class OpenAIDialect:
         choices = []
         for number in range(ask.form[0]):
             empty = reply.tool_calls and not reply.text
-            message: dict[str, Any] = {"role": "assistant", "content": None if empty else reply.text, "refusal": None}
+            message: dict[str, Any] = {
+                "role": "assistant",
+                "content": None if empty else reply.text,
+                "refusal": None,
+            }
             if reply.reasoning:
                 message["reasoning_content"] = reply.reasoning
             if reply.tool_calls:
-                message["tool_calls"] = [_tool_call(i, number, call) for i, call in enumerate(reply.tool_calls)]
+                message["tool_calls"] = [
+                    _tool_call(i, number, call) for i, call in enumerate(reply.tool_calls)
+                ]
             else:
                 message["annotations"] = []
-            probs = {"content": [_logprob(t) for t in reply.pieces], "refusal": None} if ask.form[2] else None
+            probs = (
+                {"content": [_logprob(t) for t in reply.pieces], "refusal": None}
+                if ask.form[2]
+                else None
+            )
             choices.append(
-                {"index": number, "message": message, "logprobs": probs, "finish_reason": reply.finish_reason}
+                {
+                    "index": number,
+                    "message": message,
+                    "logprobs": probs,
+                    "finish_reason": reply.finish_reason,
+                }
             )
         return dumps(
             {
@@ -131,32 +167,60 @@ class OpenAIDialect:
         }
         tail = {"usage": None} if with_usage else {}
 
-        def chunk(number: int, delta: dict[str, Any], finish: str | None = None, token: str | None = None) -> bytes:
-            probs = {"content": [_logprob(token)], "refusal": None} if with_probs and token is not None else None
+        def chunk(
+            number: int, delta: dict[str, Any], finish: str | None = None, token: str | None = None
+        ) -> bytes:
+            probs = (
+                {"content": [_logprob(token)], "refusal": None}
+                if with_probs and token is not None
+                else None
+            )
             choice = {"index": number, "delta": delta, "logprobs": probs, "finish_reason": finish}
             return sse(dumps({**common, "choices": [choice], **tail}))
 
         numbers = range(count)
         first = b"".join(
-            chunk(n, {"role": "assistant", "content": None if reply.tool_calls and not reply.text else ""})
+            chunk(
+                n,
+                {
+                    "role": "assistant",
+                    "content": None if reply.tool_calls and not reply.text else "",
+                },
+            )
             for n in numbers
         )
-        middle = [chunk(n, {"reasoning_content": piece}) for piece in tokenize(reply.reasoning) for n in numbers]
-        middle += [chunk(n, {"content": piece}, token=piece) for piece in reply.pieces for n in numbers]
+        middle = [
+            chunk(n, {"reasoning_content": piece})
+            for piece in tokenize(reply.reasoning)
+            for n in numbers
+        ]
+        middle += [
+            chunk(n, {"content": piece}, token=piece) for piece in reply.pieces for n in numbers
+        ]
         for index, call in enumerate(reply.tool_calls):
             for n in numbers:
                 whole = _tool_call(index, n, call)
-                opening = {**whole, "index": index, "function": {"name": call.name, "arguments": ""}}
+                opening = {
+                    **whole,
+                    "index": index,
+                    "function": {"name": call.name, "arguments": ""},
+                }
                 middle.append(chunk(n, {"tool_calls": [opening]}))
                 for part in fragments(call.arguments):
-                    middle.append(chunk(n, {"tool_calls": [{"index": index, "function": {"arguments": part}}]}))
+                    middle.append(
+                        chunk(
+                            n, {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
+                        )
+                    )
         last = b"".join(chunk(n, {}, reply.finish_reason) for n in numbers)
         if with_usage:
             last += sse(dumps({**common, "choices": [], "usage": self._usage(ask, reply)}))
         last += b"data: [DONE]\n\n"
         return bundle(first, middle, last)
 
-    def error(self, status: int, message: str | None, code: str | None, retry_after: float | None) -> bytes:
+    def error(
+        self, status: int, message: str | None, code: str | None, retry_after: float | None
+    ) -> bytes:
         return dumps(_error(status, message, code))
 
     def error_event(self, ask: Ask, status: int, message: str | None, code: str | None) -> bytes:
@@ -185,7 +249,9 @@ def embeddings(body: dict[str, Any], size: int) -> bytes:
 
 def models(names: tuple[str, ...]) -> bytes:
     """`/v1/models`."""
-    entries = [{"id": n, "object": "model", "created": 1_700_000_000, "owned_by": "mock"} for n in names]
+    entries = [
+        {"id": n, "object": "model", "created": 1_700_000_000, "owned_by": "mock"} for n in names
+    ]
     return dumps({"object": "list", "data": entries})
 
 

@@ -42,9 +42,21 @@ class Plan:
     """
 
     __slots__ = (
-        "delay", "ttft", "gap", "end", "instant", "steps", "first_gap", "_status", "_headers", "_pieces", "_streamed",
-        "_length", "_closing", "_open_head",
-    )  # fmt: skip
+        "delay",
+        "ttft",
+        "gap",
+        "end",
+        "instant",
+        "steps",
+        "first_gap",
+        "_status",
+        "_headers",
+        "_pieces",
+        "_streamed",
+        "_length",
+        "_closing",
+        "_open_head",
+    )
 
     def __init__(
         self,
@@ -100,7 +112,13 @@ class Plan:
         plan = Plan.__new__(Plan)
         plan._status, plan._headers, plan._pieces = self._status, self._headers, (body,)
         plan._streamed, plan._length, plan._closing = False, None, {}
-        plan.delay, plan.ttft, plan.gap, plan.end, plan.first_gap = self.delay, self.ttft, 0.0, self.end, 0.0
+        plan.delay, plan.ttft, plan.gap, plan.end, plan.first_gap = (
+            self.delay,
+            self.ttft,
+            0.0,
+            self.end,
+            0.0,
+        )
         if self._open_head is None:
             self._open_head = _head(self._head_lines())[:-2]
         plan._open_head = self._open_head
@@ -141,9 +159,17 @@ class Plan:
         plan = self._closing.get(chunked)
         if plan is None:
             plan = self._closing[chunked] = Plan(
-                self._status, self._headers, self._pieces, streamed=self._streamed, delay=self.delay, ttft=self.ttft,
-                gap=self.gap, end=self.end, length=self._length, connection="close" if chunked else "bare",
-            )  # fmt: skip
+                self._status,
+                self._headers,
+                self._pieces,
+                streamed=self._streamed,
+                delay=self.delay,
+                ttft=self.ttft,
+                gap=self.gap,
+                end=self.end,
+                length=self._length,
+                connection="close" if chunked else "bare",
+            )
         return plan
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -66,9 +67,15 @@ def main() -> int:
         print(json.dumps({"port": mock.port}), flush=True)
         gone = asyncio.Event()
         loop = asyncio.get_running_loop()
-        loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(4096) or gone.set())
+        stdin = sys.stdin.fileno()
+
+        def readable() -> None:
+            if not os.read(stdin, 4096):
+                gone.set()
+
+        loop.add_reader(stdin, readable)
         await gone.wait()
-        loop.remove_reader(sys.stdin.fileno())
+        loop.remove_reader(stdin)
 
     try:
         asyncio.run(serve(mock, parent_gone))

@@ -31,7 +31,9 @@ class ToolCall:
 
     def __post_init__(self) -> None:
         if isinstance(self.arguments, Mapping):
-            object.__setattr__(self, "arguments", json.dumps(dict(self.arguments), separators=(",", ":")))
+            object.__setattr__(
+                self, "arguments", json.dumps(dict(self.arguments), separators=(",", ":"))
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ class Reply:
         return len(self.pieces) + len(tokenize(self.reasoning)) + extra
 
 
-FailureKind = Literal["status", "cut", "reset", "stall", "malformed_event", "error_event", "json_error"]
+FailureKind = Literal[
+    "status", "cut", "reset", "stall", "malformed_event", "error_event", "json_error"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +237,9 @@ def from_json(value: Any) -> Outcome:
     kind = fields.pop("type", "Reply")
     try:
         if kind == "Reply":
-            fields["tool_calls"] = tuple(ToolCall(**call) for call in fields.get("tool_calls") or ())
+            fields["tool_calls"] = tuple(
+                ToolCall(**call) for call in fields.get("tool_calls") or ()
+            )
             return Reply(**fields)
         if kind == "Failure":
             if "reply" in fields:

@@ -111,7 +111,10 @@ def find_route(head: RequestHead) -> Route:
     dialect = _error_dialect(head)
     message = f"{head.method} {path}: the mock has no such endpoint"
     return Route(
-        dialect, lambda c, h, b: dialect.error(status, message, None, None), needs_body=False, status=status
+        dialect,
+        lambda c, h, b: dialect.error(status, message, None, None),
+        needs_body=False,
+        status=status,
     )
 
 
@@ -132,7 +135,9 @@ def _find_get(head: RequestHead) -> Route | None:
         return _MODELS[_family(head)]
     if "/models/" in path and ":" not in path:
         return _MODEL[_family(head)]
-    return {"/api/tags": _TAGS, "/api/version": _VERSION, "/": _GREETING, "/health": _GREETING}.get(path)
+    return {"/api/tags": _TAGS, "/api/version": _VERSION, "/": _GREETING, "/health": _GREETING}.get(
+        path
+    )
 
 
 def key_of(head: RequestHead) -> str | None:

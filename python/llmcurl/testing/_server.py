@@ -67,7 +67,9 @@ class MockLLM:
         self._stats = Stats()
         self._recorder = Recorder(self._config.keep_requests, self._config.keep_body)
         self._random = random.Random(self._config.seed)
-        self._plans: dict[Any, Any] = {}  # finished plans, and for echoes (plan, pieces around the text)
+        self._plans: dict[
+            Any, Any
+        ] = {}  # finished plans, and for echoes (plan, pieces around the text)
         self._heads = HeadCache()
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,7 +88,9 @@ class MockLLM:
         sockets: list[socket.socket] = []
         try:
             for _ in range(self._listeners):
-                sockets.append(open_listener(self._host, self._port, BACKLOG, share=self._listeners > 1))
+                sockets.append(
+                    open_listener(self._host, self._port, BACKLOG, share=self._listeners > 1)
+                )
                 self._port = sockets[0].getsockname()[1]
         except BaseException:
             for sock in sockets:
@@ -96,7 +100,9 @@ class MockLLM:
             self._epoll = EpollListener(self._loop, sockets, lambda: Connection(self))
             return
         for sock in sockets:
-            server = await self._loop.create_server(lambda: Connection(self), sock=sock, ssl=self._ssl, backlog=BACKLOG)
+            server = await self._loop.create_server(
+                lambda: Connection(self), sock=sock, ssl=self._ssl, backlog=BACKLOG
+            )
             self._servers.append(server)
 
     async def aclose(self) -> None:
@@ -275,7 +281,9 @@ class MockLLM:
 
     def _play(self, connection: Connection, plan: Plan, head: RequestHead, started: float) -> None:
         self._last_id += 1
-        connection.answer(plan, b"%012x" % self._last_id, started, chunked=head.version == "HTTP/1.1")
+        connection.answer(
+            plan, b"%012x" % self._last_id, started, chunked=head.version == "HTTP/1.1"
+        )
 
     def _enter_control(self, connection: Connection) -> None:
         """A connection that makes control calls is not one of the client's."""
@@ -309,7 +317,13 @@ class MockLLM:
         return None
 
     def _answer_later(
-        self, connection: Connection, answer: Any, route: Route, head: RequestHead, body: bytes, now: float
+        self,
+        connection: Connection,
+        answer: Any,
+        route: Route,
+        head: RequestHead,
+        body: bytes,
+        now: float,
     ) -> None:
         token = connection.token
 
@@ -330,7 +344,7 @@ class MockLLM:
 
     def _plan(self, route: Route, head: RequestHead, body: bytes, outcome: Outcome | None) -> Plan:
         config = self._config
-        if type(outcome) is Raw:
+        if isinstance(outcome, Raw):
             return self._raw_plan(outcome)
         value: Any = None
         if route.needs_body:
@@ -343,8 +357,13 @@ class MockLLM:
         if route.lookup is not None:
             if isinstance(outcome, Failure):
                 return self._failure_plan(route.dialect, Ask("", False, 0), outcome)
-            kind = [("content-type", "application/json"), (route.dialect.id_header, f"req_{ID_TEXT}")]
-            return Plan(route.status, kind, [route.lookup(config, head, value)], delay=config.latency)
+            kind = [
+                ("content-type", "application/json"),
+                (route.dialect.id_header, f"req_{ID_TEXT}"),
+            ]
+            return Plan(
+                route.status, kind, [route.lookup(config, head, value)], delay=config.latency
+            )
         dialect = route.dialect
         ask = dialect.ask(head, value)
         if outcome is None:
@@ -366,12 +385,16 @@ class MockLLM:
     def _echo(self, dialect: Dialect, ask: Ask, text: str) -> Plan:
         """A plain answer is a kept one with the text put in; a stream is built anew."""
         if ask.stream:
-            return self._build(dialect, ask, dataclasses.replace(self._config.reply, text=text, tokens=None))
+            return self._build(
+                dialect, ask, dataclasses.replace(self._config.reply, text=text, tokens=None)
+            )
         made = len(text) // 4 + 1
         key = (dialect.name, ask, made)
         kept = self._plans.get(key)
         if kept is None:
-            blank = dataclasses.replace(self._config.reply, text=_TEXT_SLOT, tokens=None, output_tokens=made)
+            blank = dataclasses.replace(
+                self._config.reply, text=_TEXT_SLOT, tokens=None, output_tokens=made
+            )
             pieces = dialect.full(ask, blank).split(dumps(_TEXT_SLOT))
             kept = (self._build(dialect, ask, blank), pieces)
             self._keep_plan(key, kept)
@@ -390,10 +413,14 @@ class MockLLM:
         return self._config.latency if outcome.latency is None else outcome.latency
 
     @staticmethod
-    def _headers(dialect: Dialect, kind: str, more: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+    def _headers(
+        dialect: Dialect, kind: str, more: Sequence[tuple[str, str]] = ()
+    ) -> list[tuple[str, str]]:
         return [("content-type", kind), (dialect.id_header, f"req_{ID_TEXT}"), *more]
 
-    def _stream_plan(self, dialect: Dialect, ask: Ask, reply: Reply, pieces: list[bytes], end: End) -> Plan:
+    def _stream_plan(
+        self, dialect: Dialect, ask: Ask, reply: Reply, pieces: list[bytes], end: End
+    ) -> Plan:
         config = self._config
         kind = dialect.stream_type
         if dialect.name == "gemini" and not ask.form[0]:
@@ -422,7 +449,12 @@ class MockLLM:
             if failure.retry_after is not None:
                 more.append(("retry-after", f"{failure.retry_after:g}"))
             body = dialect.error(failure.status, failure.message, failure.code, failure.retry_after)
-            return Plan(failure.status, self._headers(dialect, "application/json", more), [body], delay=latency)
+            return Plan(
+                failure.status,
+                self._headers(dialect, "application/json", more),
+                [body],
+                delay=latency,
+            )
         if failure.latency is not None:
             reply = dataclasses.replace(reply, latency=failure.latency)
         end = {"cut": End.CUT, "reset": End.RESET, "stall": End.STALL}.get(kind, End.DONE)
@@ -450,4 +482,3 @@ class MockLLM:
         if raw.chunks is None:
             return Plan(raw.status, headers, [raw.body], delay=latency)
         return Plan(raw.status, headers, raw.chunks, streamed=True, delay=latency, gap=raw.gap)
-

@@ -37,7 +37,9 @@ class SpawnedMock:
         **settings: Any,
     ) -> None:
         if callable(settings.get("reply")):
-            raise TypeError("a function cannot answer in another process; script replies, or run the mock in-process")
+            raise TypeError(
+                "a function cannot answer in another process; script replies, or run the mock in-process"
+            )
         if settings.get("reply", "") is None:
             del settings["reply"]
         self._options = {
@@ -74,7 +76,9 @@ class SpawnedMock:
         if not line:
             code = self._process.wait()
             self._forget()
-            raise RuntimeError(f"the mock's process ended with status {code} before it listened; see its stderr")
+            raise RuntimeError(
+                f"the mock's process ended with status {code} before it listened; see its stderr"
+            )
         ready = json.loads(line)
         if "error" in ready:
             self._process.wait()
@@ -164,11 +168,16 @@ class SpawnedMock:
     @property
     def requests(self) -> list[RecordedRequest]:
         """The last requests, oldest first."""
-        return [RecordedRequest.from_dict(fields) for fields in self._control("GET", "requests")["requests"]]
+        return [
+            RecordedRequest.from_dict(fields)
+            for fields in self._control("GET", "requests")["requests"]
+        ]
 
     def script(self, *replies: Outcome | str) -> None:
         """Queue answers for the next requests, in order of arrival. TypeError for what is no reply."""
-        self._control("POST", "script", {"replies": [to_json(as_outcome(reply)) for reply in replies]})
+        self._control(
+            "POST", "script", {"replies": [to_json(as_outcome(reply)) for reply in replies]}
+        )
 
     def configure(self, **settings: Any) -> None:
         """Change settings for the requests to come. TypeError for an unknown name."""

@@ -109,7 +109,9 @@ class RecordedRequest:
         """The inverse of `as_dict`."""
         path, _, query = fields["target"].partition("?")
         headers = tuple((name, value) for name, value in fields["headers"])
-        head = RequestHead(fields["method"], fields["target"], path, query, "HTTP/1.1", headers, 0, True, False)
+        head = RequestHead(
+            fields["method"], fields["target"], path, query, "HTTP/1.1", headers, 0, True, False
+        )
         body = fields["body"].encode("latin-1")
         request = cls(fields["number"], fields["at"], head, body, len(body))
         request.size = fields["size"]

@@ -55,7 +55,9 @@ class EpollTransport:
 
     __slots__ = ("_listener", "_sock", "_fd", "_protocol", "_pending", "_closing")
 
-    def __init__(self, listener: EpollListener, sock: socket.socket, fd: int, protocol: asyncio.Protocol) -> None:
+    def __init__(
+        self, listener: EpollListener, sock: socket.socket, fd: int, protocol: asyncio.Protocol
+    ) -> None:
         self._listener = listener
         self._sock = sock
         self._fd = fd
@@ -176,7 +178,10 @@ class EpollListener:
     """Listening sockets and all their connections, behind one fd in the loop. Linux only. Not thread-safe."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sockets: list[socket.socket], factory: Callable[[], asyncio.Protocol]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: list[socket.socket],
+        factory: Callable[[], asyncio.Protocol],
     ) -> None:
         self._loop = loop
         self._factory = factory

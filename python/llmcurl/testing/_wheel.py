@@ -56,8 +56,8 @@ class Wheel:
 
     def _fire(self) -> None:
         self._handle = None
-        # The loop may call up to its clock resolution early, hence the half tick.
-        now = self._loop.time() / self._tick + 0.5
+        # The loop may call early by its clock's resolution; what is not due after all is armed again.
+        now = self._loop.time() / self._tick + 1e-4
         order = self._order
         while order and order[0] <= now:
             for target, token in self._slots.pop(heapq.heappop(order)):

@@ -43,5 +43,10 @@ def mock_llm(_mock_llm_process: SpawnedMock, _mock_llm_defaults: MockConfig) -> 
 
     mock = _mock_llm_process
     mock.reset()
-    mock.configure(**{f.name: getattr(_mock_llm_defaults, f.name) for f in dataclasses.fields(_mock_llm_defaults)})
+    mock.configure(
+        **{
+            f.name: getattr(_mock_llm_defaults, f.name)
+            for f in dataclasses.fields(_mock_llm_defaults)
+        }
+    )
     return mock
