@@ -47,8 +47,8 @@ def pytest_report_header(config: pytest.Config) -> str:
     module = native()
     curl = "llmcurl._native is not built"
     if module is not None:
-        about = getattr(module, "curl_version", None)
-        curl = str(about()) if callable(about) else f"libcurl {about or '?'}"
+        info = module.curl_info()
+        curl = f"libcurl {info['version']}, {info['ssl_version']}"
     loops = "asyncio" + (f" and uvloop {uvloop.__version__}" if uvloop else "; no uvloop")
     return f"Python {platform.python_version()} ({sys.executable}); {curl}; loops: {loops}"
 
