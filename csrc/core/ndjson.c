@@ -95,7 +95,5 @@ lc_rc lc_ndjson_finish(lc_ndjson *p, lc_ndjson_sink sink, void *ctx)
   p->done = 1;
   if(lc_buf_len(&p->line))
     rc = whole_line(p, "", 0, sink, ctx, 1);
-  if(rc)
-    p->failed = 1;
   return rc;
 }

@@ -326,7 +326,5 @@ lc_rc lc_sse_finish(lc_sse *p, lc_sse_sink sink, void *ctx)
     rc = whole_line(p, "", 0, sink, ctx);
   if(!rc && p->data.set)
     rc = dispatch(p, sink, ctx, 1);
-  if(rc)
-    p->failed = 1;
   return rc;
 }

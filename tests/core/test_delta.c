@@ -45,6 +45,8 @@ static const struct {
        "\"text_delta\",\"text\":\"Hi\"}}", "Hi"),
   TEXT(AN, "{\"delta\": {\"text\": \"Hi\", \"type\": \"text_delta\"}, \"index\": 3, "
        "\"type\": \"content_block_delta\"}", "Hi"),
+  TEXT(AN, "{\"type\":\"content_block_delta\",\"index\":999999,\"delta\":{\"type\":"
+       "\"text_delta\",\"text\":\"Hi\"}}", "Hi"),
   TEXT(GE, "{\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"Hi\"}],\"role\": "
        "\"model\"},\"index\": 0}],\"usageMetadata\": {\"promptTokenCount\": 4,"
        "\"promptTokensDetails\": [{\"modality\": \"TEXT\",\"tokenCount\": 4}]},"
@@ -223,7 +225,8 @@ static void test_texts(void)
     CHECK(d.len == texts[i].text_len && !memcmp(d.text, texts[i].text, d.len));
     CHECK(d.text >= guard_end() - len && d.text < guard_end()); /* borrowed */
     CHECK(d.ascii == 1);
-    CHECK(d.index == (strstr(json, "\"index\": 3") ? 3 : 0));
+    CHECK(d.index == (strstr(json, "\"index\": 3") ? 3 :
+                      strstr(json, "999999") ? 999999 : 0));
     CHECK(d.has_usage == !!strstr(json, "usageMetadata"));
     /* cut short anywhere (but for white space at the end) it is not sure */
     while(len && json[len - 1] != '}')
@@ -363,6 +366,9 @@ static void test_strings(void)
   NO("\\ud83d");
   NO("\\ud83d\\u0041");
   NO("\\ud83d\\udbff");
+  NO("\\ud83dxude00");
+  NO("\\ud83d\\nde00");
+  NO("\\ude00\\ude00");
   NO("\\ud83d\\xde00");
   NO("\\ude00\\ud83d");
   NO("a\\n\\udfff");

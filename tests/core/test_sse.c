@@ -131,6 +131,8 @@ static const struct sse_case cases[] = {
   CASE("retry with zeros", "retry: 00012\ndata:x\n\n", "|x||12;", "", "", 12),
   CASE("retry beyond all", "retry:99999999999999999999999\ndata:x\n\n",
        "|x||9223372036854775807;", "", "", INT64_MAX),
+  CASE("retry nearly beyond all", "retry:9223372036854775800\ndata:x\n\n",
+       "|x||9223372036854775800;", "", "", INT64_C(9223372036854775800)),
   CASE("names in capitals are unknown", "DATA:a\nEvent:b\nID:1\nRetry:1\n\ndata:x\n\n",
        "|x||-1;", "", "", -1),
   CASE("blanks before a name or colon", " data:a\ndata :b\n\tdata:c\n\ndata:x\n\n",
@@ -186,6 +188,10 @@ static void run(const struct sse_case *c, size_t cut1, size_t cut2, unsigned fla
     CHECK(is(&r, c->flushed, c->flushed_len));
   else
     CHECK(r.len == 0);
+  if(!r.len) { /* no event, so no new id either */
+    id = lc_sse_last_id(&p, &id_len);
+    CHECK(id_len == strlen(c->id) && !memcmp(id, c->id, id_len));
+  }
   CHECK(p.events == (uint64_t)r.seen);
   CHECK(lc_sse_feed(&p, "", 0, sink, &r) == LC_ERR_STATE);
   CHECK(lc_sse_finish(&p, sink, &r) == LC_ERR_STATE);
