@@ -135,7 +135,6 @@ struct lc_xfer {
   unsigned streaming : 1;  /* body goes to the owner piece by piece */
   unsigned feeding : 1;    /* body comes from the owner piece by piece */
   unsigned up_eof : 1;
-  unsigned up_failed : 1;  /* the owner cannot go on feeding */
   unsigned up_paused : 1;
   unsigned up_started : 1;
   unsigned in_paused : 1;

@@ -367,8 +367,6 @@ size_t lc_xfer_on_read(lc_xfer *x, char *out, size_t room)
 {
   size_t len = lc_buf_len(&x->up);
   x->activity = x->pool->reactor->now;
-  if(x->up_failed)
-    return CURL_READFUNC_ABORT;
   if(!len) {
     if(x->up_eof)
       return 0;
@@ -425,13 +423,6 @@ lc_rc lc_xfer_feed(lc_xfer *x, const char *bytes, size_t len, int eof)
     apply_pause(x);
   }
   return LC_OK;
-}
-
-void lc_xfer_feed_failed(lc_xfer *x)
-{
-  x->up_failed = 1;
-  if(x->state == LC_XFER_QUEUED || x->state == LC_XFER_ACTIVE)
-    lc_xfer_finish(x, LC_END_CURL, CURLE_ABORTED_BY_CALLBACK);
 }
 
 /* ---- connection ---- */

@@ -35,9 +35,8 @@ void lc_xfer_free_spares(lc_reactor *r);
 
 /* Stream: the owner took bytes from `in`; lets libcurl go on if it was paused. */
 void lc_xfer_resume(lc_xfer *x);
-/* Upload: more bytes; `eof` ends the body, `failed` gives it up. */
+/* Upload: more bytes; `eof` ends the body. */
 lc_rc lc_xfer_feed(lc_xfer *x, const char *bytes, size_t len, int eof);
-void lc_xfer_feed_failed(lc_xfer *x);
 
 /* Asks libcurl for the times so far; the transfer must have a slot. */
 void lc_xfer_collect_times(lc_xfer *x);

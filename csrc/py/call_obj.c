@@ -26,7 +26,6 @@ static int Call_traverse(PyObject *op, visitproc visit, void *arg)
 {
   CallObject *self = (CallObject *)op;
   Py_VISIT(self->result);
-  Py_VISIT(self->on_want);
   Py_VISIT(self->on_cancel);
   return lc_waiter_traverse(&self->w, visit, arg);
 }
@@ -36,7 +35,6 @@ static int Call_clear(PyObject *op)
   CallObject *self = (CallObject *)op;
   lc_waiter_clear(&self->w);
   Py_CLEAR(self->result);
-  Py_CLEAR(self->on_want);
   Py_CLEAR(self->on_cancel);
   Py_CLEAR(self->label);
   return 0;
@@ -112,7 +110,6 @@ static int finish(CallObject *self, PyObject *result, PyObject *exception, int d
   self->result = result;
   self->w.exception = exception;
   self->log_exception = exception != NULL;
-  Py_CLEAR(self->on_want);
   Py_CLEAR(self->on_cancel);
   return lc_waiter_wake(&self->w, direct);
 }
@@ -173,7 +170,6 @@ static int finish_streamed(CallObject *self)
 
 int lc_call_news(CallObject *self, unsigned news)
 {
-  PyObject *ignored;
   if(self->done)
     return 0;
   if(self->stream && (news & LC_NEWS_HEAD) && !(self->w.xfer->reason || self->w.xfer->code)) {
@@ -183,12 +179,8 @@ int lc_call_news(CallObject *self, unsigned news)
   }
   if(news & LC_NEWS_DONE)
     return finish_buffered(self);
-  if((news & LC_NEWS_WANT) && self->on_want) {
-    ignored = PyObject_CallNoArgs(self->on_want);
-    if(!ignored)
-      PyErr_WriteUnraisable(self->on_want);
-    Py_XDECREF(ignored);
-  }
+  if(news & LC_NEWS_WANT)
+    lc_waiter_want(&self->w);
   return 0;
 }
 
@@ -425,40 +417,6 @@ static PyObject *Call_attach(PyObject *op, PyObject *const *args, Py_ssize_t n)
   Py_RETURN_NONE;
 }
 
-static PyObject *Call_feed(PyObject *op, PyObject *const *args, Py_ssize_t n)
-{
-  CallObject *self = (CallObject *)op;
-  lc_xfer *x = self->w.xfer;
-  int eof;
-
-  if(n != 2 || !PyBytes_Check(args[0])) {
-    PyErr_SetString(PyExc_TypeError, "_feed(bytes, eof)");
-    return NULL;
-  }
-  eof = PyObject_IsTrue(args[1]);
-  if(eof < 0)
-    return NULL;
-  if(!x || x->state == LC_XFER_DONE)
-    Py_RETURN_FALSE;
-  switch(lc_xfer_feed(x, PyBytes_AS_STRING(args[0]), (size_t)PyBytes_GET_SIZE(args[0]), eof)) {
-  case LC_OK:
-    break;
-  case LC_ERR_STATE:
-    Py_RETURN_FALSE;
-  default:
-    return PyErr_NoMemory();
-  }
-  if(lc_reactor_kick(self->w.reactor))
-    return NULL;
-  return PyBool_FromLong(lc_buf_len(&x->up) < 262144);
-}
-
-static PyObject *Call_set_on_want(PyObject *op, PyObject *value)
-{
-  Py_XSETREF(((CallObject *)op)->on_want, Py_NewRef(value));
-  Py_RETURN_NONE;
-}
-
 static PyObject *Call_get_blocking(PyObject *op, void *Py_UNUSED(closure))
 {
   return PyBool_FromLong(((CallObject *)op)->w.blocking);
@@ -488,8 +446,8 @@ static PyMethodDef Call_methods[] = {
   {"_set_result", Call_set_result, METH_O, NULL},
   {"_set_exception", Call_set_exception, METH_O, NULL},
   {"_attach", (PyCFunction)(void (*)(void))Call_attach, METH_FASTCALL, NULL},
-  {"_feed", (PyCFunction)(void (*)(void))Call_feed, METH_FASTCALL, NULL},
-  {"_set_on_want", Call_set_on_want, METH_O, NULL},
+  {"_feed", (PyCFunction)(void (*)(void))lc_waiter_feed, METH_FASTCALL, NULL},
+  {"_set_on_want", lc_waiter_set_on_want, METH_O, NULL},
   {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
   {NULL, NULL, 0, NULL},
 };

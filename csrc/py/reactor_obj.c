@@ -82,6 +82,18 @@ static int deliver(ReactorObject *self, int64_t until)
   return 0;
 }
 
+/* The last pool is gone: so are the reactor's descriptors, until a client asks
+ * for a new reactor. */
+static int retire(ReactorObject *self)
+{
+  PyObject *ignored = PyObject_CallMethod(self->loop, "remove_reader", "i", self->fd);
+  self->closed = 1;
+  self->fd = -1;
+  Py_CLEAR(self->drain);
+  Py_XDECREF(ignored);
+  return ignored ? 0 : -1;
+}
+
 static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
   ReactorObject *self = (ReactorObject *)op;
@@ -114,11 +126,13 @@ static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_DECREF(op);
     return NULL;
   }
-  if((rc || more || core->news_head) && lc_reactor_kick(self)) {
-    Py_DECREF(op);
-    return NULL;
-  }
+  if(rc || more || core->news_head)
+    rc = lc_reactor_kick(self);
+  else
+    rc = core->pools ? 0 : retire(self);
   Py_DECREF(op);
+  if(rc)
+    return NULL;
   Py_RETURN_NONE;
 }
 
@@ -256,6 +270,11 @@ static PyObject *Reactor_get_loop(PyObject *op, void *Py_UNUSED(closure))
   return Py_NewRef(((ReactorObject *)op)->loop);
 }
 
+static PyObject *Reactor_get_closed(PyObject *op, void *Py_UNUSED(closure))
+{
+  return PyBool_FromLong(((ReactorObject *)op)->closed);
+}
+
 static PyObject *Reactor_detached(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
   ReactorObject *self = (ReactorObject *)op;
@@ -276,6 +295,7 @@ static PyMemberDef Reactor_members[] = {
 };
 
 static PyGetSetDef Reactor_getset[] = {
+  {"closed", Reactor_get_closed, NULL, PyDoc_STR("True when it serves nobody any more."), NULL},
   {"loop", Reactor_get_loop, NULL, PyDoc_STR("The event loop it serves."), NULL},
   {NULL, NULL, NULL, NULL, NULL},
 };

@@ -76,6 +76,7 @@ struct waiter {
   PyObject *callback, *context; /* owned */
   PyObject *more; /* owned */
   PyObject *cancel_msg; /* owned */
+  PyObject *on_want; /* owned: called when an upload has room */
   PyObject *exception; /* owned */
   waiter *kept_next, *kept_prev;
   unsigned kept : 1;
@@ -86,7 +87,6 @@ struct waiter {
 typedef struct {
   waiter w;
   PyObject *result; /* owned */
-  PyObject *on_want; /* owned: called when an upload has room */
   PyObject *on_cancel; /* owned: a detached Call's way to stop its driver */
   PyObject *label; /* owned: str for repr and warnings, method and URL; NULL = ask the transfer */
   uint8_t done;
@@ -136,6 +136,11 @@ Py_ssize_t lc_waiter_remove_callback(waiter *w, PyObject *callback);
 int lc_waiter_wake(waiter *w, int direct);
 void lc_waiter_keep(waiter *w);
 void lc_waiter_unkeep(waiter *w);
+/* News that an upload has room. */
+void lc_waiter_want(waiter *w);
+/* _feed(bytes, eof) and _set_on_want(fn), methods of both types. */
+PyObject *lc_waiter_feed(PyObject *op, PyObject *const *args, Py_ssize_t n);
+PyObject *lc_waiter_set_on_want(PyObject *op, PyObject *value);
 /* Returns a new exception for the ended transfer; NULL + exception. */
 PyObject *lc_error_of_xfer(mod_state *st, lc_xfer *x);
 /* Raises asyncio.CancelledError with the waiter's message. */

@@ -22,6 +22,8 @@ StreamObject *lc_stream_new(mod_state *st, waiter *from)
   self->w.xfer = from->xfer;
   self->w.xfer->owner = self;
   from->xfer = NULL;
+  self->w.on_want = from->on_want;
+  from->on_want = NULL;
   PyObject_GC_Track(self);
   return self;
 }
@@ -48,6 +50,8 @@ static void Stream_dealloc(PyObject *op)
 
 int lc_stream_news(StreamObject *self, unsigned news)
 {
+  if(news & LC_NEWS_WANT)
+    lc_waiter_want(&self->w);
   if(news & (LC_NEWS_DATA | LC_NEWS_DONE))
     return lc_waiter_wake(&self->w, 1);
   return 0;
@@ -242,6 +246,8 @@ static PyMethodDef Stream_methods[] = {
   {"read", Stream_read, METH_NOARGS, PyDoc_STR("Awaitable of the bytes that have arrived; b'' at the end.")},
   {"close", Stream_close, METH_NOARGS, PyDoc_STR("Drops the connection unless the body is whole. Idempotent, needs no loop.")},
   {"result", Stream_result, METH_NOARGS, NULL},
+  {"_feed", (PyCFunction)(void (*)(void))lc_waiter_feed, METH_FASTCALL, NULL},
+  {"_set_on_want", lc_waiter_set_on_want, METH_O, NULL},
   {"cancel", (PyCFunction)(void (*)(void))Stream_cancel, METH_FASTCALL | METH_KEYWORDS, NULL},
   {"add_done_callback", (PyCFunction)(void (*)(void))Stream_add_done_callback, METH_FASTCALL | METH_KEYWORDS, NULL},
   {"remove_done_callback", Stream_remove_done_callback, METH_O, NULL},

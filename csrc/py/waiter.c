@@ -18,6 +18,7 @@ int lc_waiter_traverse(waiter *w, visitproc visit, void *arg)
   Py_VISIT(w->context);
   Py_VISIT(w->more);
   Py_VISIT(w->cancel_msg);
+  Py_VISIT(w->on_want);
   Py_VISIT(w->exception);
   return 0;
 }
@@ -29,6 +30,7 @@ void lc_waiter_clear(waiter *w)
   Py_CLEAR(w->context);
   Py_CLEAR(w->more);
   Py_CLEAR(w->cancel_msg);
+  Py_CLEAR(w->on_want);
   Py_CLEAR(w->exception);
   Py_CLEAR(w->pool);
   Py_CLEAR(w->reactor);
@@ -259,6 +261,56 @@ PyObject *lc_waiter_raise_cancelled(waiter *w)
   else
     PyErr_SetNone(type);
   return NULL;
+}
+
+void lc_waiter_want(waiter *w)
+{
+  PyObject *on_want = Py_XNewRef(w->on_want), *ignored;
+  if(!on_want)
+    return;
+  ignored = PyObject_CallNoArgs(on_want);
+  if(!ignored)
+    PyErr_WriteUnraisable(on_want);
+  Py_XDECREF(ignored);
+  Py_DECREF(on_want);
+}
+
+/* True: fed. None: nobody takes it any more. */
+PyObject *lc_waiter_feed(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+  waiter *w = (waiter *)op;
+  lc_xfer *x = w->xfer;
+  int eof;
+
+  if(n != 2 || !PyBytes_Check(args[0])) {
+    PyErr_SetString(PyExc_TypeError, "_feed(bytes, eof)");
+    return NULL;
+  }
+  eof = PyObject_IsTrue(args[1]);
+  if(eof < 0)
+    return NULL;
+  if(!x || x->state == LC_XFER_DONE)
+    Py_RETURN_NONE;
+  switch(lc_xfer_feed(x, PyBytes_AS_STRING(args[0]), (size_t)PyBytes_GET_SIZE(args[0]), eof)) {
+  case LC_OK:
+    break;
+  case LC_ERR_STATE:
+    Py_RETURN_NONE;
+  default:
+    return PyErr_NoMemory();
+  }
+  if(lc_reactor_kick(w->reactor))
+    return NULL;
+  Py_RETURN_TRUE;
+}
+
+PyObject *lc_waiter_set_on_want(PyObject *op, PyObject *value)
+{
+  waiter *w = (waiter *)op;
+  Py_XSETREF(w->on_want, Py_NewRef(value));
+  if(w->xfer && w->xfer->up_paused) /* asked before there was anybody to tell */
+    lc_waiter_want(w);
+  Py_RETURN_NONE;
 }
 
 PyObject *lc_from_exceptions(PyObject **cache, const char *name)

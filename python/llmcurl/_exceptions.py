@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._redact import mask_url as mask_url  # the native side finds it here
+
 if TYPE_CHECKING:
     from ._models import Request, Response
 

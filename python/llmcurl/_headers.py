@@ -185,9 +185,7 @@ class Headers(MutableMapping[str, str]):
     def encoding(self) -> str:
         """How values are read: what was set, else the first of ascii, utf-8, iso-8859-1
         that fits all of them."""
-        if self._encoding is None:
-            self._encoding = self._guess()
-        return self._encoding
+        return self._encoding or self._guess()
 
     @encoding.setter
     def encoding(self, value: str) -> None:
@@ -260,7 +258,6 @@ class Headers(MutableMapping[str, str]):
             names = {lower for _, lower, _ in new}
             self._list = [item for item in self._list if item[1] not in names]
         self._list.extend(new)
-        self._forget_guess()
 
     def setdefault(self, key: str, default: str = "") -> str:
         """Adds the header if it is not there; gives what is there then."""
@@ -278,12 +275,6 @@ class Headers(MutableMapping[str, str]):
         """Adds a field beside others of that name (httpx has no word for this)."""
         raw, lower = _name(key, self._encoding)
         self._list.append((raw, lower, _value(raw, value, self._encoding)))
-        self._forget_guess()
-
-    def _forget_guess(self) -> None:
-        """A guessed "ascii" may not hold after a change; one that was set by hand stays."""
-        if self._encoding == "ascii":
-            self._encoding = None
 
     def _find(self, key: str) -> str | None:
         wanted = _lower(key)
@@ -310,7 +301,6 @@ class Headers(MutableMapping[str, str]):
                 break
         else:
             self._list.append(item)
-        self._forget_guess()
 
     def __delitem__(self, key: str) -> None:
         wanted = _lower(key)

@@ -167,17 +167,20 @@ class MultipartSource(BodySource):
         return f"multipart/form-data; boundary={self._boundary.decode('ascii')}"
 
     def _pieces(self) -> Iterator[bytes | FileSource]:
-        """The body in order: glue and small content as bytes, files as themselves."""
+        """The body in order: what lies between files as one piece, files as themselves."""
         opening = b"--" + self._boundary + b"\r\n"
-        glue = opening
+        between: list[bytes] = []
         for part in self._parts:
+            between += (opening, part.head)
             if isinstance(part.content, bytes):
-                yield glue + part.head + part.content
+                between.append(part.content)
             else:
-                yield glue + part.head
+                yield b"".join(between)
+                between.clear()
                 yield part.content
-            glue = b"\r\n" + opening
-        yield (b"\r\n" if self._parts else b"") + b"--" + self._boundary + b"--\r\n"
+            between.append(b"\r\n")
+        between += (b"--", self._boundary, b"--\r\n")
+        yield b"".join(between)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """See `BodySource.chunks`."""

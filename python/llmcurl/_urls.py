@@ -171,7 +171,7 @@ def _authority(authority: str, scheme: str) -> tuple[str, str, int | None]:
 
 
 def _checked(parts: _Parts) -> _Parts:
-    """The rules that need several parts (RFC 3986 3.3), and "/" for an empty path."""
+    """The rules that need several parts (RFC 3986 3.3)."""
     has_authority = bool(parts.host or parts.userinfo or parts.port is not None)
     path = parts.path
     if parts.scheme in ("http", "https") and not parts.host:
@@ -179,9 +179,7 @@ def _checked(parts: _Parts) -> _Parts:
     if has_authority:
         if not parts.host:
             raise InvalidURL("URL has no host")
-        if not path:
-            return parts._replace(path="/")
-        if not path.startswith("/"):
+        if path and not path.startswith("/"):
             raise InvalidURL("With a host, the path of a URL must start with '/'")
     elif path.startswith("//"):
         raise InvalidURL("Without a host, the path of a URL must not start with '//'")

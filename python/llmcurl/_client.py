@@ -1,0 +1,549 @@
+"""`AsyncClient`: httpx's client on the native reactor.
+
+A call without redirects to follow, cookies, hooks or a streamed body goes straight to the
+native pool (`_start`); the rest is driven by a task (`_drive.py`). Defaults are made for
+LLM calls: see `Timeout` and `Limits`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import _get_running_loop
+from types import TracebackType
+from typing import Any, Self
+
+from . import _native
+from ._auth import Auth, AuthTypes, auth_from_url, build_auth
+from ._config import DEFAULT_TIMEOUT, UNSET, Limits, Timeout, TimeoutTypes, Unset, build_timeout
+from ._content import RequestData, RequestFiles, encode_json
+from ._cookies import Cookies, CookieTypes
+from ._decoders import ACCEPT_ENCODING
+from ._drive import Hooks, Plan, launch
+from ._exceptions import ClientClosed
+from ._headers import Headers, HeaderTypes
+from ._models import Response
+from ._native import Call, HeaderList
+from ._pools import Binding, PoolSettings, header_list
+from ._proxies import ProxyTypes, build_proxy
+from ._query import QueryParams
+from ._request import Request, check_method
+from ._trust import CertTypes, VerifyTypes, http2_available, trust_options
+from ._urls import URL, QueryParamTypes, URLTypes, parse_url
+from ._version import __version__
+
+__all__ = ["AsyncClient", "StreamContext"]
+
+_CURL = _native.curl_info()
+
+_JSON = ("Content-Type", "application/json")
+
+
+def _default_headers() -> Headers:
+    return Headers(
+        {
+            "Accept": "*/*",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": f"llmcurl/{__version__}",
+        }
+    )
+
+
+class AsyncClient:
+    """An HTTP client for asyncio (or uvloop): connections are kept and shared by its calls.
+
+    One client may be used from several event loops, one after the other or at once in
+    several threads; it has connections of its own in each.
+
+    Args:
+        base_url: put before relative URLs.
+        headers, params, cookies: sent with each request; those of a call are added to them
+            and win. Cookies that servers set are kept only if `cookies` is given (``{}`` will
+            do).
+        auth: (user, password), an `Auth`, or a function (sync or async) that gets the
+            request and returns it.
+        timeout: seconds, or a `Timeout`. Default: connect 10 s, read and write 600 s.
+        limits: a `Limits`. Default: no limit but the descriptors; idle connections are kept 60 s.
+        http1, http2: the protocols offered. HTTP/2 is on by default with libcurl >= 8.4.
+        verify: True, False, or the path of a CA file or directory.
+        cert: client certificate: path, or (certificate, key[, password]).
+        proxy: URL (http, https, socks5, socks5h) or `Proxy`.
+        trust_env: use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+        follow_redirects: default for calls. max_redirects: how many, at most.
+        event_hooks: {"request": [...], "response": [...]}, async functions.
+        default_encoding: of text without a charset.
+        max_response_bytes: ceiling of a buffered answer's body.
+
+    Raises:
+        TypeError, ValueError, InvalidURL, InvalidHeader, FileNotFoundError: an argument that
+            cannot be, at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: URLTypes = "",
+        headers: HeaderTypes | None = None,
+        params: QueryParamTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | None = None,
+        timeout: TimeoutTypes | Unset = UNSET,
+        limits: Limits | None = None,
+        http1: bool = True,
+        http2: bool | None = None,
+        verify: VerifyTypes = True,
+        cert: CertTypes | None = None,
+        proxy: ProxyTypes | None = None,
+        trust_env: bool = True,
+        follow_redirects: bool = False,
+        max_redirects: int = 20,
+        event_hooks: Hooks | None = None,
+        default_encoding: str = "utf-8",
+        max_response_bytes: int = 2**31,
+    ) -> None:
+        base = parse_url(base_url)
+        if base.path and not base.path.endswith("/"):
+            base = base.copy_with(path=base.path + "/")
+        self._base_url = base
+        self._headers = _default_headers()
+        self._headers.update(headers)
+        self._params = QueryParams(params)
+        self._jar = None if cookies is None else Cookies(cookies)
+        self._auth = build_auth(auth)
+        self._timeout = build_timeout(timeout, DEFAULT_TIMEOUT)
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
+        self._follow = bool(follow_redirects)
+        self._max_redirects = max_redirects
+        self._hooks: dict[str, list[Any]] = {"request": [], "response": []}
+        self._set_hooks(event_hooks)
+        self._default_encoding = default_encoding
+        self._settings = PoolSettings(
+            trust=trust_options(verify, cert),
+            http1=http1,
+            http2=http2_available(_CURL, http2),
+            limits=limits or Limits(),
+            timeout=self._timeout,
+            proxy=build_proxy(proxy),
+            trust_env=trust_env,
+            more={"max_body": max_response_bytes},
+        )
+        if not http1 and not self._settings.http2:
+            raise ValueError("http1 and http2 are both off")
+        self._binding: Binding | None = None
+        self._bindings: dict[int, Binding] = {}
+        self._closed = False
+        self._refresh()
+
+    def _set_hooks(self, hooks: Hooks | None) -> None:
+        for name, functions in (hooks or {}).items():
+            if name not in self._hooks:
+                raise ValueError(f"event_hooks: no event is called {name!r}: request or response")
+            self._hooks[name] = list(functions)
+
+    def _refresh(self) -> None:
+        """Works out, once, whether plain calls can go straight to the pool."""
+        self._direct = (
+            not self._follow
+            and self._jar is None
+            and not self._hooks["request"]
+            and not self._hooks["response"]
+            and (self._auth is None or self._auth.header_value is not None)
+            and not self._params
+            and self._default_encoding == "utf-8"
+        )
+
+    # Configuration ------------------------------------------------------------------------
+
+    @property
+    def headers(self) -> Headers:
+        """Sent with each request. Changes count from the next call on."""
+        self._forget()
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: HeaderTypes) -> None:
+        self._headers = _default_headers()
+        self._headers.update(headers)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Header sets made ready may be out of date."""
+        self._direct = False
+        for binding in self._bindings.values():
+            binding.lists.clear()
+
+    @property
+    def base_url(self) -> URL:
+        """Put before relative URLs."""
+        return self._base_url
+
+    @property
+    def params(self) -> QueryParams:
+        """Put into the query of each request."""
+        return self._params
+
+    @property
+    def cookies(self) -> Cookies:
+        """The jar. Asking for it turns the keeping of cookies on."""
+        if self._jar is None:
+            self._jar = Cookies()
+            self._refresh()
+        return self._jar
+
+    @property
+    def timeout(self) -> Timeout:
+        """Of calls that give none."""
+        return self._timeout
+
+    @property
+    def auth(self) -> Auth | None:
+        """Of calls that give none."""
+        return self._auth
+
+    @property
+    def event_hooks(self) -> dict[str, list[Any]]:
+        """The hooks; set anew to change them."""
+        return {name: list(functions) for name, functions in self._hooks.items()}
+
+    @event_hooks.setter
+    def event_hooks(self, hooks: Hooks) -> None:
+        self._hooks = {"request": [], "response": []}
+        self._set_hooks(hooks)
+        self._refresh()
+
+    @property
+    def is_closed(self) -> bool:
+        """`aclose` was called."""
+        return self._closed
+
+    @property
+    def trust_env(self) -> bool:
+        """Whether proxy variables of the environment count."""
+        return self._settings.trust_env
+
+    def stats(self) -> dict[str, int]:
+        """Calls queued and active, connections open, idle and opened, in all loops."""
+        total: dict[str, int] = {}
+        for binding in list(self._bindings.values()):
+            for name, count in binding.stats().items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    # Calls --------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        url: URLTypes,
+        *,
+        content: Any = None,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | Unset | None = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: TimeoutTypes | Unset = UNSET,
+        extensions: dict[str, Any] | None = None,
+    ) -> Call:
+        """Starts a request and returns its `Call`, to be awaited for the `Response`.
+
+        Args:
+            method: e.g. "POST".
+            url: absolute, or relative to base_url.
+            content, data, files, json: the body, see `encode_request`.
+            params: put into the query.
+            headers, cookies: added to the client's.
+            auth: None = none, although the client has one.
+            follow_redirects, timeout: instead of the client's.
+            extensions: kept with the request.
+
+        Raises:
+            InvalidURL, UnsupportedProtocol, InvalidHeader, LocalProtocolError, TypeError,
+                ValueError: at once, before anything is queued.
+            RuntimeError: no event loop runs in this thread. ClientClosed: `aclose` was called.
+            The await raises a `TransportError`, `DecodingError` or `TooManyRedirects`.
+        """
+        binding = self._binding
+        if binding is None or binding.loop is not _get_running_loop():
+            binding = self._bind()
+        if (
+            self._direct
+            and data is None
+            and files is None
+            and params is None
+            and cookies is None
+            and auth is UNSET
+            and extensions is None
+            and (follow_redirects is UNSET or not follow_redirects)
+        ):
+            body: bytes | None
+            if json is not None:
+                if content is not None:
+                    raise TypeError("give one body only, not content and json together")
+                body = encode_json(json)
+            elif content is None or type(content) is bytes:
+                body = content or None
+            elif isinstance(content, str):
+                body = content.encode("utf-8") or None
+            elif isinstance(content, (bytes, bytearray, memoryview)):
+                body = bytes(content) or None
+            else:
+                return self._drive(
+                    method, url, content, data, files, json, params, headers, cookies, auth,
+                    follow_redirects, timeout, extensions, False,
+                )  # fmt: skip
+            entry = binding.ready.get(url) if type(url) is str else None
+            if entry is None:
+                full = self._merge_url(url)
+                if full.userinfo:
+                    return self._drive(
+                        method, url, content, data, files, json, params, headers, cookies, auth,
+                        follow_redirects, timeout, extensions, False,
+                    )  # fmt: skip
+                entry = binding.remember(url if type(url) is str else str(full), full)
+            start, target = entry
+            if headers is None:
+                ready = binding.lists.get(json is not None)
+                if ready is None:
+                    ready = self._ready_headers(binding, None, json is not None)
+            else:
+                ready = self._ready_headers(binding, headers, json is not None)
+            times = None if timeout is UNSET else build_timeout(timeout, self._timeout).as_ms()
+            return start(check_method(method), target, ready, body, times, 0)
+        return self._drive(
+            method, url, content, data, files, json, params, headers, cookies, auth,
+            follow_redirects, timeout, extensions, False,
+        )  # fmt: skip
+
+    def get(self, url: URLTypes, **options: Any) -> Call:
+        """GET; see `request`."""
+        return self.request("GET", url, **options)
+
+    def options(self, url: URLTypes, **options: Any) -> Call:
+        """OPTIONS; see `request`."""
+        return self.request("OPTIONS", url, **options)
+
+    def head(self, url: URLTypes, **options: Any) -> Call:
+        """HEAD; see `request`."""
+        return self.request("HEAD", url, **options)
+
+    def post(self, url: URLTypes, **options: Any) -> Call:
+        """POST; see `request`."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: URLTypes, **options: Any) -> Call:
+        """PUT; see `request`."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: URLTypes, **options: Any) -> Call:
+        """PATCH; see `request`."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: URLTypes, **options: Any) -> Call:
+        """DELETE; see `request`."""
+        return self.request("DELETE", url, **options)
+
+    def stream(self, method: str, url: URLTypes, **options: Any) -> StreamContext:
+        """``async with client.stream("POST", url) as response``: the response is there when
+        its head is; its body is read piece by piece. Leaving the block drops the rest.
+
+        Args and Raises: as `request`.
+        """
+        auth = options.pop("auth", UNSET)
+        follow = options.pop("follow_redirects", UNSET)
+        timeout = options.pop("timeout", UNSET)
+        request = self.build_request(method, url, **options)
+        return StreamContext(self, request, self._plan(request, auth, follow, timeout, True))
+
+    def build_request(
+        self,
+        method: str,
+        url: URLTypes,
+        *,
+        content: Any = None,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        extensions: dict[str, Any] | None = None,
+    ) -> Request:
+        """A `Request` with the client's headers, params and cookies; for `send`."""
+        merged = Headers(self._headers)
+        merged.update(headers)
+        jar = cookies if self._jar is None else self._merge_cookies(self._jar, cookies)
+        query = QueryParams(self._params).merge(params) if self._params else params
+        return Request(
+            method, self._merge_url(url), content=content, data=data, files=files, json=json,
+            params=query, headers=merged, cookies=jar, extensions=extensions,
+        )  # fmt: skip
+
+    def send(
+        self,
+        request: Request,
+        *,
+        stream: bool = False,
+        auth: AuthTypes | Unset | None = UNSET,
+        follow_redirects: bool | Unset = UNSET,
+        timeout: TimeoutTypes | Unset = UNSET,
+    ) -> Call:
+        """Sends a `Request`; with stream=True the response's body is left to be read."""
+        if not isinstance(request, Request):
+            raise TypeError(f"send() takes a Request, not {type(request).__name__}")
+        return self._launch(request, self._plan(request, auth, follow_redirects, timeout, stream))
+
+    # Inside -------------------------------------------------------------------------------
+
+    def _bind(self) -> Binding:
+        """The binding of the running loop."""
+        if self._closed:
+            raise ClientClosed("Cannot send a request, as the client has been closed.")
+        loop = asyncio.get_running_loop()
+        found = self._bindings.get(id(loop))
+        if found is None or found.loop is not loop or found.reactor.closed:
+            for key, binding in list(self._bindings.items()):
+                if binding.loop.is_closed():
+                    del self._bindings[key]
+                    binding.close()
+            found = self._bindings[id(loop)] = Binding(loop, self._settings)
+        self._binding = found
+        return found
+
+    def _ready_headers(
+        self, binding: Binding, headers: HeaderTypes | None, is_json: bool
+    ) -> HeaderList:
+        """The header list of a call, from memory when the same one was sent before."""
+        key: Any = is_json
+        if headers:
+            if type(headers) is dict:
+                try:
+                    key = (is_json, *headers.items())
+                    found = binding.lists.get(key)
+                except TypeError:
+                    key = found = None
+                if found is not None:
+                    return found
+            else:
+                key = None
+        merged = Headers(self._headers)
+        if self._auth is not None:
+            merged["Authorization"] = self._auth.header_value or ""
+        merged.update(headers)
+        if is_json:
+            merged.setdefault(*_JSON)
+        if key is None:
+            return header_list(merged)
+        return binding.keep_list(key, merged)
+
+    def _merge_url(self, url: URLTypes) -> URL:
+        given = parse_url(url)
+        if not given.is_relative_url or not str(self._base_url):
+            return given
+        base = self._base_url
+        path = base.raw_path.split(b"?", 1)[0] + given.raw_path.lstrip(b"/")
+        return base.copy_with(raw_path=path, fragment=given.fragment)
+
+    @staticmethod
+    def _merge_cookies(jar: Cookies, cookies: CookieTypes | None) -> Cookies:
+        merged = Cookies(jar)
+        merged.update(cookies)
+        return merged
+
+    def _plan(
+        self,
+        request: Request,
+        auth: AuthTypes | Unset | None,
+        follow: bool | Unset,
+        timeout: TimeoutTypes | Unset,
+        stream: bool,
+    ) -> Plan:
+        scheme = self._auth if isinstance(auth, Unset) else build_auth(auth)
+        if isinstance(auth, Unset) and scheme is None:
+            scheme = auth_from_url(request.url)
+        return Plan(
+            auth=scheme,
+            follow=self._follow if isinstance(follow, Unset) else bool(follow),
+            hooks=self._hooks,
+            jar=self._jar,
+            max_redirects=self._max_redirects,
+            stream=stream,
+            timeout=build_timeout(timeout, self._timeout),
+        )
+
+    def _launch(self, request: Request, plan: Plan) -> Call:
+        binding = self._bind()
+        binding.prepare(request.url)  # refuses at once what cannot be sent
+        return launch(binding, request, plan)
+
+    def _drive(
+        self, method: str, url: URLTypes, content: Any, data: RequestData | None,
+        files: RequestFiles | None, json: Any, params: QueryParamTypes | None,
+        headers: HeaderTypes | None, cookies: CookieTypes | None,
+        auth: AuthTypes | Unset | None, follow: bool | Unset, timeout: TimeoutTypes | Unset,
+        extensions: dict[str, Any] | None, stream: bool,
+    ) -> Call:  # fmt: skip
+        """A call that is not plain."""
+        request = self.build_request(
+            method, url, content=content, data=data, files=files, json=json, params=params,
+            headers=headers, cookies=cookies, extensions=extensions,
+        )  # fmt: skip
+        return self._launch(request, self._plan(request, auth, follow, timeout, stream))
+
+    # Life ---------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        self._closed = True
+        self._binding = None
+        bindings, self._bindings = self._bindings, {}
+        for binding in bindings.values():
+            binding.close()
+
+    async def aclose(self) -> None:
+        """Ends the calls that still run (`ClientClosed`) and closes every connection."""
+        self._close()
+
+    async def __aenter__(self) -> Self:
+        if self._closed:
+            raise ClientClosed("Cannot reopen a client that has been closed.")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def __repr__(self) -> str:
+        base = self._base_url.masked
+        return f"<AsyncClient{f' {base!r}' if base else ''}{' closed' if self._closed else ''}>"
+
+
+class StreamContext:
+    """What `AsyncClient.stream` returns: an async context manager of a `Response`."""
+
+    __slots__ = ("_client", "_plan", "_request", "_response")
+
+    def __init__(self, client: AsyncClient, request: Request, plan: Plan) -> None:
+        self._client = client
+        self._request = request
+        self._plan = plan
+        self._response: Response | None = None
+
+    async def __aenter__(self) -> Response:
+        self._response = await self._client._launch(self._request, self._plan)
+        return self._response
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._response is not None:
+            await self._response.aclose()

@@ -1,0 +1,189 @@
+"""What a client has in one event loop: its reactor, its pools, the URLs made ready.
+
+One reactor serves all clients of a loop. A pool holds the connections of one identity (TLS
+settings, certificates, proxy), so a client has one per proxy it uses. Everything here is
+freed without awaiting and without a live loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._config import Limits, Timeout
+from ._headers import Headers
+from ._models import Response
+from ._native import Call, HeaderList, Pool, Reactor, Target
+from ._proxies import Proxy, proxy_for
+from ._urls import URL, check_url
+
+__all__ = ["Binding", "PoolSettings", "header_list", "reactor_for"]
+
+#: URLs and header sets remembered per binding; more are forgotten all at once.
+_REMEMBERED = 1024
+
+_reactors: weakref.WeakKeyDictionary[Any, weakref.ref[Reactor]] = weakref.WeakKeyDictionary()
+
+_U32 = 2**32 - 1
+
+
+def reactor_for(loop: asyncio.AbstractEventLoop) -> Reactor:
+    """The reactor of the running loop; made when there is none.
+
+    Raises:
+        RuntimeError: the loop has no add_reader (Windows' Proactor loop).
+        OSError: no descriptors are left.
+    """
+    found = _reactors.get(loop)
+    reactor = None if found is None else found()
+    if reactor is None or reactor.closed:
+        try:
+            reactor = Reactor(loop, Response)
+        except NotImplementedError:
+            raise RuntimeError(
+                f"{type(loop).__name__} cannot watch file descriptors; use asyncio's selector loop"
+            ) from None
+        _reactors[loop] = weakref.ref(reactor)
+    return reactor
+
+
+def header_list(headers: Headers) -> HeaderList:
+    """Headers as libcurl takes them. "Name;" sends an empty value, "Name:" keeps libcurl from
+    adding a header of its own (CURLOPT_HTTPHEADER(3))."""
+    lines = []
+    present = set()
+    for name, value in headers.raw:
+        lines.append(name + b": " + value if value.strip() else name + b";")
+        present.add(name.lower())
+    # Content-Length is libcurl's: it knows the body. The others it would make up.
+    lines.extend(
+        name + b":"
+        for name in (b"accept", b"content-type", b"expect", b"user-agent")
+        if name not in present
+    )
+    return HeaderList(lines)
+
+
+@dataclass(slots=True)
+class PoolSettings:
+    """The parts of a client's configuration that its connections depend on."""
+
+    trust: dict[str, Any]
+    http1: bool
+    http2: bool
+    limits: Limits
+    timeout: Timeout
+    proxy: Proxy | None
+    trust_env: bool
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def proxy_of(self, url: URL) -> Proxy | None:
+        """The proxy for a URL: the client's, else the environment's."""
+        if self.proxy is not None:
+            return self.proxy
+        found = proxy_for(url) if self.trust_env else None
+        return None if found is None else Proxy(found)
+
+    def native(self, proxy: Proxy | None) -> dict[str, Any]:
+        """The options of a native Pool."""
+        limits = self.limits
+        config: dict[str, Any] = {
+            **self.trust,
+            "http1": int(self.http1),
+            "http2": int(self.http2),
+            "max_connections": limits.max_connections or 0,
+            "max_in_flight": limits.max_in_flight or 0,
+            **self.more,
+        }
+        if limits.max_keepalive_connections is not None:
+            config["max_keepalive"] = min(limits.max_keepalive_connections, _U32)
+        if limits.keepalive_expiry is not None:
+            expiry = int(limits.keepalive_expiry * 1000)
+            if expiry:
+                config["keepalive_expiry_ms"] = expiry
+            else:
+                config["max_keepalive"] = 0
+        if proxy is not None:
+            config["proxy"] = proxy.curl_url
+            if proxy.headers:
+                config["proxy_headers"] = [f"{k}: {v}" for k, v in proxy.headers.multi_items()]
+        return config
+
+
+class Binding:
+    """A client's pools in one loop.
+
+    Attributes:
+        loop: the loop.
+        ready: URL text -> (call function of the pool, Target).
+        lists: header sets made ready.
+        tasks: the drivers of calls that need more than one transfer.
+    """
+
+    __slots__ = ("_pools", "_settings", "lists", "loop", "reactor", "ready", "tasks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: PoolSettings) -> None:
+        self.loop = loop
+        self.reactor = reactor_for(loop)
+        self._settings = settings
+        self._pools: dict[Proxy | None, Pool] = {}
+        self.ready: dict[str, tuple[Callable[..., Call], Target]] = {}
+        self.lists: dict[Any, HeaderList] = {}
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    def prepare(self, url: URL) -> tuple[Callable[..., Call], Target]:
+        """The call function and Target for an absolute URL.
+
+        Raises:
+            UnsupportedProtocol, InvalidURL: a request cannot go there.
+        """
+        check_url(url)
+        settings = self._settings
+        proxy = settings.proxy_of(url)
+        pool = self._pools.get(proxy)
+        if pool is None:
+            pool = Pool(self.reactor, settings.native(proxy), settings.timeout.as_ms())
+            self._pools[proxy] = pool
+        parts = url.copy_with(fragment="", userinfo="")
+        host = parts.raw_host.decode("ascii")
+        key = f"{parts.scheme}://{parts.netloc.decode('ascii')}"
+        named = not (host == "localhost" or ":" in host or host.replace(".", "").isdigit())
+        target = pool.target(str(parts), key, parts.scheme == "https", named)
+        return pool.call, target
+
+    def remember(self, text: str, url: URL) -> tuple[Callable[..., Call], Target]:
+        """`prepare`, kept under the text the caller gave."""
+        entry = self.prepare(url)
+        if len(self.ready) >= _REMEMBERED:
+            self.ready.clear()
+        self.ready[text] = entry
+        return entry
+
+    def keep_list(self, key: Any, headers: Headers) -> HeaderList:
+        """`header_list`, kept under `key`."""
+        made = header_list(headers)
+        if len(self.lists) >= _REMEMBERED:
+            self.lists.clear()
+        self.lists[key] = made
+        return made
+
+    def stats(self) -> dict[str, int]:
+        """The counters of all pools, added up."""
+        total: dict[str, int] = {}
+        for pool in self._pools.values():
+            for name, count in pool.stats().items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    def close(self) -> None:
+        """Ends what runs and closes every connection. Needs no live loop."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+        self.ready.clear()
+        self.lists.clear()
+        if self.loop.is_closed():
+            self.reactor.close()
