@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from llmcurl._auth import Auth, BasicAuth, BearerAuth, FunctionAuth, auth_from_url, build_auth
 from llmcurl._exceptions import InvalidHeader
 from llmcurl._models import Request, Response

@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-
 from llmcurl._config import DEFAULT_LIMITS, DEFAULT_TIMEOUT, UNSET, Limits, Timeout, build_timeout
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 FIELDS = ("connect", "read", "write", "pool")
 

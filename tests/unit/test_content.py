@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-
 from llmcurl._content import BLOCK, BodySource, encode_json, encode_request
 from llmcurl._exceptions import StreamConsumed
 
@@ -65,7 +64,7 @@ def test_json_takes_what_msgspec_takes_and_pydantic_models() -> None:
     class Struct(msgspec.Struct):
         b: int
 
-    when = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+    when = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
     from types import MappingProxyType
 
     value = [Data(1), Struct(2), Model(), MappingProxyType({"c": 3}), when]
@@ -106,7 +105,7 @@ def test_what_is_no_body_is_refused(given: dict[str, Any]) -> None:
 async def test_a_file_is_sent_from_where_it_stands_with_its_length(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(b"0123456789")
-    with open(path, "rb") as file:
+    with open(path, "rb") as file:  # noqa: ASYNC230
         file.seek(3)
         source = source_of(file)
         assert source.length == 7 and source.replayable

@@ -7,10 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-
 from llmcurl._cookies import Cookies
 from llmcurl._exceptions import CookieConflict
 from llmcurl._models import Request, Response
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 
 def answer(url: str, *set_cookie: str) -> Response:

@@ -12,10 +12,12 @@ from typing import Any
 import brotli
 import pytest
 import zstandard
-
 from llmcurl import _decoders
 from llmcurl._decoders import STEP, decode, decoded_limit, make_decoder, parse_encodings
 from llmcurl._exceptions import DecodingError, ResponseTooLarge
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 TEXT = random.Random(5).randbytes(3000) + b'{"choices": [{"text": "hello"}]}' * 3000 + b"end"
 

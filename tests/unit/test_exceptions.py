@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-
 from llmcurl import _exceptions as exc
 from llmcurl._models import Request, Response
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 URL = "https://bob:hunter2@api.example/v1?model=x&api_key=sk-secret#frag"
 

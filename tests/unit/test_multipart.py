@@ -10,10 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-
 from llmcurl._content import BodySource, encode_request
 from llmcurl._exceptions import InvalidHeader, StreamConsumed
 from llmcurl._multipart import boundary_of
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 BOUNDARY = b"abc123"
 
@@ -86,7 +88,7 @@ async def test_a_name_cannot_break_out_of_its_quotes(name: str) -> None:
 async def test_files_are_streamed_from_disk(tmp_path: Path) -> None:
     path = tmp_path / "big.bin"
     path.write_bytes(b"x" * 1_000_000)
-    with open(path, "rb") as file:
+    with open(path, "rb") as file:  # noqa: ASYNC230
         source = ours({"purpose": "test"}, {"file": file})
         sizes = [len(block) for block in source.blocks()]
         assert source.length == sum(sizes) and max(sizes) <= 256 * 1024 and len(sizes) > 4

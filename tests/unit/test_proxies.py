@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from llmcurl._exceptions import InvalidURL
 from llmcurl._proxies import Proxy, build_proxy, no_proxy_matches, proxy_for
 from llmcurl._urls import URL
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])

@@ -6,8 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-
 from llmcurl._query import QueryParams
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 VALUES = [
     None, "", "a=1&b=2&a=3", "a=&b", "a=x+y%20z&%C3%BC=1", b"a=1", {"a": "1", "b": ["2", 3, None]}, {"a": True, "b": False, "c": 1.5},

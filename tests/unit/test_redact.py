@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
 from llmcurl._redact import mask_url, scrub_text
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from llmcurl._content import BodySource
 from llmcurl._exceptions import InvalidHeader, InvalidURL, LocalProtocolError, RequestNotRead
 from llmcurl._headers import Headers

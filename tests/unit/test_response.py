@@ -15,7 +15,6 @@ import httpx
 import msgspec
 import pytest
 import zstandard
-
 from llmcurl._exceptions import DecodingError, HTTPStatusError, ResponseTooLarge
 from llmcurl._models import RawResponse, Request, Response, Timings
 

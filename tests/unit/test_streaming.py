@@ -11,7 +11,6 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-
 from llmcurl._decoders import STEP
 from llmcurl._exceptions import (
     DecodingError,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
 from llmcurl._text import LineDecoder, TextDecoder, charset_of, decode_text, known_encoding
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 ODD = "a\nb\r\nc\rd\n\ne\r\r\nf\u2028g\u2029h\x85i\x0bj\x0ck\x1cl\x1dm\x1en"
 LINES = ["a", "b", "c", "d", "", "e", "", "f\u2028g\u2029h\x85i\x0bj\x0ck\x1cl\x1dm\x1en"]

@@ -8,9 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-
 from llmcurl._exceptions import InvalidURL, UnsupportedProtocol
 from llmcurl._urls import URL, check_url, merge_params, origin, parse_url
+
+# Values only: without native objects and descriptors there is nothing to leave behind.
+pytestmark = pytest.mark.leaves_traces
 
 GOOD = [
     "https://api.example.com/v1/chat/completions",
