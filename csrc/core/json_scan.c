@@ -261,7 +261,8 @@ lc_rc lc_json_unescape(const char *at, size_t len, lc_buf *out,
     case 'r': *to++ = '\r'; break;
     case 't': *to++ = '\t'; break;
     case 'u':
-      (void)hex4(at, &code);
+      if(end - at < 4 || !hex4(at, &code))
+        return LC_ERR_PARSE;
       at += 4;
       if(code >= 0xD800 && code <= 0xDFFF) {
         if(code > 0xDBFF || end - at < 6 || at[0] != '\\' || at[1] != 'u' ||
