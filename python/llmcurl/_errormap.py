@@ -11,7 +11,10 @@ import errno
 from typing import Any
 
 from . import _exceptions as exc
+from ._headers import Headers
 from ._redact import mask_url, scrub_text
+from ._request import Request
+from ._urls import URL
 
 __all__ = ["make_error"]
 
@@ -159,7 +162,7 @@ def make_error(
     where = f" {_WHILE.get(phase, 'at')} {shown}" if shown else ""
     how = f" ({method})" if method else ""
     number = f" [CURLE {code}]" if code else ""
-    return cls(
+    error = cls(
         f"{cls.__name__}{after}{where}{how}: {said}{number}",
         code=code,
         curl_text=text,
@@ -169,12 +172,25 @@ def make_error(
         method=method,
         details=details,
     )
+    error.request = _request_of(method, url)
+    return error
+
+
+def _request_of(method: str, url: str) -> Request | None:
+    """What is known of the request, until the client puts in the one it has."""
+    try:
+        return Request._make(method, URL(url), Headers()) if method and url else None
+    except exc.InvalidURL:
+        return None
 
 
 def _pick(
     reason: str, code: int, text: str, phase: str, details: dict[str, Any]
 ) -> type[exc.RequestError]:
     """The class for a failure that is neither of the special ones in `make_error`."""
+    if reason == "too_large" and "header" in text.lower():
+        # Not a large answer but a broken one; h11 and h2 see it so, too.
+        return exc.RemoteProtocolError
     fixed = _REASONS.get(reason)
     if fixed is not None:
         return fixed

@@ -176,7 +176,7 @@ class Response(RawResponse, StatusKind):
 
     def _explain(self, error: RequestError) -> None:
         """Puts into an error of a decoder or stream what it cannot know."""
-        if error._request is None and self._get("request") is not None:
+        if self._get("request") is not None:
             error.request = self.request
         if not error.url:
             error.url = self.url.masked if self._url else ""

@@ -115,11 +115,21 @@ class Request:
             self.headers = headers = host
         for name, value in extra.items():
             headers.setdefault(name, value)
-        if "content-length" in headers or "transfer-encoding" in headers:
+        if "transfer-encoding" in headers:
             return
         body = self.body
         length = len(body) if isinstance(body, bytes) else body.length
-        if length is None:
+        declared = headers.get("content-length")
+        if declared is not None:
+            number = int(declared) if declared.isascii() and declared.isdigit() else -1
+            if length is None and number >= 0 and isinstance(body, BodySource):
+                # The caller knows how much the iterator will give: no need for chunks.
+                body.length = number
+            elif number != length:
+                raise LocalProtocolError(
+                    f"Content-Length is {declared[:20]!r}, but the body has {length} bytes"
+                )
+        elif length is None:
             headers["Transfer-Encoding"] = "chunked"
         elif length or self.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = str(length)

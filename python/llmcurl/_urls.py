@@ -269,7 +269,8 @@ def _changed(parts: _Parts, changes: dict[str, Any]) -> _Parts:
         elif name == "query":
             new["query"] = None if value is None else quote(value, safe=_QUERY_SAFE)
         elif name == "fragment":
-            new["fragment"] = None if value is None else quote(value, safe=_FRAGMENT_SAFE)
+            # Unlike httpx, "" means none: nobody wants a lone "#" at the end.
+            new["fragment"] = quote(value, safe=_FRAGMENT_SAFE) if value else None
         else:
             raise TypeError(f"{name!r} is not a component of a URL")
     new["port"] = _port(port, scheme)

@@ -155,6 +155,17 @@ def test_a_stale_connection_says_why_it_was_not_replayed() -> None:
     assert "not sent again" in text and "kept-alive" in text and "Connection reset by peer" in text
 
 
+def test_an_error_knows_its_request_even_if_the_client_adds_nothing() -> None:
+    error = build(code=7)
+    assert isinstance(error, exc.RequestError)
+    assert error.request.method == "POST" and str(error.request.url) == URL and len(error.request.headers) == 0
+
+
+def test_headers_beyond_the_ceiling_are_a_protocol_error_and_a_body_is_too_large() -> None:
+    assert type(build("too_large", 23, "Failed writing header", "receive")) is exc.RemoteProtocolError
+    assert type(build("too_large", 23, "Failed writing body", "receive")) is exc.ResponseTooLarge
+
+
 @pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
 def test_errors_survive_copy_and_pickle(clone: Any) -> None:
     request = Request("POST", "https://x.example/", content=b"body")

@@ -44,6 +44,14 @@ async def test_a_multipart_request_uses_the_boundary_of_its_header() -> None:
     assert body.startswith(b"--own\r\n") and request.headers["content-length"] == str(len(body))
 
 
+def test_a_declared_length_holds_for_an_iterator_and_must_fit_other_bodies() -> None:
+    request = Request("POST", URL_, content=iter([b"a"]), headers={"Content-Length": "1"})
+    assert isinstance(request.body, BodySource) and request.body.length == 1 and "transfer-encoding" not in request.headers
+    for content, length in ((b"abc", "2"), (b"abc", "x"), (iter([b"a"]), "-1"), (io.BytesIO(b"abc"), "4"), (None, "1"), (b"abc", "3, 3")):
+        with pytest.raises(LocalProtocolError, match="Content-Length"):
+            Request("POST", URL_, content=content, headers={"Content-Length": length})
+
+
 async def test_a_streamed_body_is_read_once_and_kept() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"a"

@@ -121,6 +121,7 @@ def test_a_component_cannot_spill_into_another(changes: dict[str, Any]) -> None:
 
 def test_scheme_and_ipv6_are_made_lower_case_and_default_ports_vanish() -> None:
     assert str(URL("HTTPS://[2001:DB8::A]:443/X")) == "https://[2001:db8::a]/X"
+    assert str(URL("http://h/#f").copy_with(fragment="")) == str(URL("http://h/#f").copy_with(fragment=None)) == "http://h/"
     assert str(URL("http://h/").copy_with(path="/a?b#c")) == "http://h/a%3Fb%23c"
 
 
