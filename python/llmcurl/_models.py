@@ -40,6 +40,7 @@ from ._exceptions import (
 from ._headers import Headers, HeaderTypes
 from ._links import parse_links
 from ._native import RawResponse
+from ._redact import mask_url
 from ._request import Request
 from ._status import StatusKind, Timings, reason_of
 from ._streams import IterStream, LineIterator, rechunk_bytes, rechunk_text
@@ -337,7 +338,7 @@ class Response(RawResponse, StatusKind):
         kind = _KINDS.get(self.status_code // 100, "Invalid status code")
         message = f"{kind} '{self.status_code} {self.reason_phrase}' for url '{self.url.masked}'"
         if self.has_redirect_location:
-            message += f"\nRedirect location: '{self.headers['location']}'"
+            message += f"\nRedirect location: '{mask_url(self.headers['location'])}'"
         raise HTTPStatusError(message, request=request, response=self)
 
     # The body ---------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def test_extensions_and_defaults_may_be_given() -> None:
 @pytest.mark.parametrize("status", [300, 301, 404, 500, 100, 600])
 def test_raise_for_status_raises_unless_2xx(status: int) -> None:
     request = Request("POST", "https://u:hush@h.example/p?api_key=hush", headers={"Authorization": "hush"})
-    response = Response(status, request=request, headers={"Location": "/next"})
+    response = Response(status, request=request, headers={"Location": "/next?token=hush"})
     with pytest.raises(HTTPStatusError) as caught:
         response.raise_for_status()
     assert caught.value.response is response and caught.value.request is request
