@@ -58,11 +58,12 @@ class LineBar:
 def progress(total: int, unit: str = "call", out: TextIO | None = None) -> Bar:
     """A bar for `total` units on `out` (default: stderr)."""
     stream = sys.stderr if out is None else out
+    if not stream.isatty():
+        return LineBar(total, unit, stream)
     try:
         from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         return LineBar(total, unit, stream)
-    bar: Bar = tqdm(
-        total=total, unit=unit, file=stream, disable=not stream.isatty(), mininterval=_PERIOD
-    )
+    tqdm.monitor_interval = 0  # no watchdog thread in a process that is being measured
+    bar: Bar = tqdm(total=total, unit=unit, file=stream, mininterval=_PERIOD)
     return bar
