@@ -95,10 +95,8 @@ def native_info(python: Path, path: str) -> dict[str, Any] | None:
     """Version and libcurl of the llmcurl found in `path`; None when it is not built for this Python."""
     code = (
         "import json, llmcurl, llmcurl._native as n\n"
-        "curl = getattr(n, 'curl_version', None) or getattr(n, 'version', None)\n"
-        "curl = curl() if callable(curl) else curl\n"
-        "print(json.dumps({'version': getattr(llmcurl, '__version__', '?'), 'native': n.__file__,"
-        " 'libcurl': str(curl)}))"
+        "i = n.curl_info()\n"
+        "print(json.dumps({'version': llmcurl.__version__, 'libcurl': i['version'], 'ssl': i['ssl_version']}))"
     )
     done = subprocess.run(
         [str(python), "-c", code],

@@ -67,6 +67,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         64,
         (
             *FAST,
+            "native",
             "curl_cffi",
             "httpx",
             "httpx2",
@@ -110,7 +111,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "1,000 in flight, HTTP/2 over TLS",
         "h2",
         1000,
-        ("floor", "llmcurl", "pycurl", "pyreqwest"),
+        ("floor", "llmcurl", "native", "pycurl", "pyreqwest"),
         quick=("floor", "llmcurl", "pycurl"),
     ),
     _closed(

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import llmcurl
+from llmcurl import _native
+
+try:
+    from llmcurl._pools import reactor_for
+except ImportError:  # a revision that keeps it elsewhere
+    reactor_for = None
 
 from .base import HEADERS, Client, delta
+
+
+def reactor_counters() -> dict[str, Any]:
+    """What the running loop's reactor counts; empty when it cannot be reached."""
+    if reactor_for is None:
+        return {}
+    stats = reactor_for(asyncio.get_running_loop()).stats()
+    return {k: stats[k] for k in ("rescues", "replays", "connections", "steps") if k in stats}
 
 
 class LlmcurlClient(Client):
@@ -38,4 +53,7 @@ class LlmcurlClient(Client):
         return texts
 
     def versions(self) -> dict[str, str]:
-        return {"llmcurl": getattr(llmcurl, "__version__", "?")}
+        return {"llmcurl": llmcurl.__version__, "libcurl": _native.curl_info()["version"]}
+
+    def extra(self) -> dict[str, Any]:
+        return reactor_counters()

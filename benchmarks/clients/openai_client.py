@@ -93,3 +93,8 @@ class OpenaiLlmcurl(OpenaiClient):
             http2=spec.http2,
         )
         return httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False)
+
+    def extra(self) -> dict[str, Any]:
+        from .llmcurl_client import reactor_counters
+
+        return reactor_counters()

@@ -8,6 +8,7 @@ from .base import Client, Spec
 
 CLIENTS: dict[str, tuple[str, str]] = {
     "llmcurl": ("llmcurl_client", "LlmcurlClient"),
+    "native": ("native_client", "NativeClient"),
     "aiohttp": ("aiohttp_client", "AiohttpClient"),
     "pycurl": ("pycurl_client", "PycurlClient"),
     "pyreqwest": ("pyreqwest_client", "PyreqwestClient"),

@@ -435,6 +435,7 @@ static void loop(void)
 static void set_up(void)
 {
   struct rlimit rl;
+  const char **extra;
   if(!getrlimit(RLIMIT_NOFILE, &rl)) {
     rl.rlim_cur = rl.rlim_max;
     setrlimit(RLIMIT_NOFILE, &rl);
@@ -449,6 +450,8 @@ static void set_up(void)
   curl_share_setopt(g.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
   g.headers = curl_slist_append(NULL, "Content-Type: application/json");
   g.headers = curl_slist_append(g.headers, "Expect:");
+  for(extra = g.opts.headers; *extra; extra++)
+    g.headers = curl_slist_append(g.headers, *extra);
   g.base_rss_kb = floor_rss_kb();
 }
 

@@ -18,6 +18,7 @@ static const char usage[] =
   "  -w, --width W      transfers per lane (16; HTTP/2 64)\n"
   "  -b, --body N       bytes of the POST body (1024); 0: GET\n"
   "      --body-file F  the POST body\n"
+  "  -H, --header L     a further header line (up to 15)\n"
   "      --warmup N     calls before the measurement (2 x in flight)\n"
   "      --http2        HTTP/2 (over TLS by ALPN, else prior knowledge)\n"
   "      --ca FILE      trust this PEM file only\n"
@@ -84,6 +85,7 @@ static const struct option longopts[] = {
   { "seconds", required_argument, NULL, 't' },
   { "width", required_argument, NULL, 'w' },
   { "body", required_argument, NULL, 'b' },
+  { "header", required_argument, NULL, 'H' },
   { "body-file", required_argument, NULL, O_BODY_FILE },
   { "warmup", required_argument, NULL, O_WARMUP },
   { "http2", no_argument, NULL, O_HTTP2 },
@@ -100,6 +102,7 @@ int floor_opts_parse(floor_opts *o, int argc, char **argv)
 {
   const char *body_file = NULL, *expect_file = NULL;
   long body = 1024;
+  size_t headers = 0;
   int c;
   memset(o, 0, sizeof(*o));
   o->inflight = 64;
@@ -108,7 +111,7 @@ int floor_opts_parse(floor_opts *o, int argc, char **argv)
   o->ramp = 256;
   o->batch = 128;
   o->sticky = 1;
-  while((c = getopt_long(argc, argv, "c:n:t:w:b:h", longopts, NULL)) != -1) {
+  while((c = getopt_long(argc, argv, "c:n:t:w:b:H:h", longopts, NULL)) != -1) {
     switch(c) {
     case 'c': o->inflight = atol(optarg); break;
     case 'n': o->calls = atol(optarg); break;
@@ -116,6 +119,10 @@ int floor_opts_parse(floor_opts *o, int argc, char **argv)
     case 'w': o->width = atol(optarg); break;
     case 'b': body = atol(optarg); break;
     case O_BODY_FILE: body_file = optarg; break;
+    case 'H':
+      if(headers < sizeof(o->headers) / sizeof(o->headers[0]) - 1)
+        o->headers[headers++] = optarg;
+      break;
     case O_WARMUP: o->warmup = atol(optarg); break;
     case O_HTTP2: o->http2 = 1; break;
     case O_CA: o->ca = optarg; break;

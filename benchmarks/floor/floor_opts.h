@@ -15,6 +15,7 @@ typedef struct floor_opts {
   size_t expect_len;
   char *body;           /* owned: the request body; NULL: GET */
   size_t body_len;
+  const char *headers[16]; /* further header lines, NULL at the end */
   long inflight;        /* calls in flight */
   long calls;           /* measured calls; 0: `seconds` decides */
   double seconds;
