@@ -191,6 +191,11 @@ def _find() -> tuple[str, str]:
     return "".join(f"load_module {folder / name};\n" for name in names), binary
 
 
+def _dies_with_us() -> list[str]:
+    """Words before a command that end it when the test run is killed."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+
+
 def _free_ports(n: int) -> list[int]:
     socks = [socket.socket() for _ in range(n)]
     try:
@@ -227,10 +232,11 @@ class Nginx:
             }  # fmt: skip
             text = re.sub(r"@([A-Z0-9]+)@", lambda m, values=values: str(values[m.group(1)]), CONFIG)
             (self.folder / "nginx.conf").write_text(text)
-            command = [binary, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", str(self.folder / "error.log")]
+            command = [*_dies_with_us(), binary, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", str(self.folder / "error.log")]
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},  # a sanitizer, perhaps
+            )  # fmt: skip
             if self._wait_ready(ports):
                 break
         else:

@@ -1,0 +1,28 @@
+"""Run a piece of Python in a fresh process, where it may fork, exit in the middle or break its interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+PRELUDE = """
+import asyncio, gc, os, sys, threading, time, warnings
+import llmcurl
+"""
+
+
+def run(script: str, *arguments: str, prelude: str = PRELUDE, timeout: float = 60, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """The finished process; `sys.argv[1:]` are the arguments."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-X", "faulthandler", *options, "-c", prelude + textwrap.dedent(script), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def silent(script: str, *arguments: str, **options) -> str:
+    """The same; it must end well and say nothing on stderr. Returns its output."""
+    done = run(script, *arguments, **options)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.stderr == "", done.stderr
+    return done.stdout
