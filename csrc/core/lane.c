@@ -247,6 +247,8 @@ static void harvest(lc_lane *lane, int fd)
     slot = (lc_slot *)(void *)private_data;
     x = slot->xfer;
     count++;
+    if(!result && !x->head.complete)
+      result = CURLE_PARTIAL_FILE; /* libcurl takes a head cut short for a whole one */
     if(result || x->one_shot)
       kept = 0;
     if(result && slot->emfile && lc_pool_requeue(x))

@@ -14,7 +14,6 @@
 #include <sys/socket.h>
 
 #define RESOLVED_FOR (50000 * LC_MS) /* libcurl keeps a name for 60 s */
-#define CLOCK_EVERY 8 /* transfers started between two looks at the clock */
 
 /* ---- life ---- */
 
@@ -391,9 +390,8 @@ static int waits_for_scout(lc_pool *pool, lc_xfer *x)
   return origin->scout != x;
 }
 
-int lc_pool_start(lc_pool *pool, int64_t until)
+int lc_pool_start(lc_pool *pool, unsigned most)
 {
-  lc_reactor *r = pool->reactor;
   unsigned count = 0;
 
   while(pool->queue.head) {
@@ -406,11 +404,8 @@ int lc_pool_start(lc_pool *pool, int64_t until)
       continue;
     }
     start_one(pool, x);
-    if(++count % CLOCK_EVERY == 0) {
-      r->now = lc_now();
-      if(r->now >= until)
-        return pool->queue.head != NULL;
-    }
+    if(++count >= most)
+      return pool->queue.head != NULL;
   }
   return 0;
 }

@@ -28,8 +28,8 @@ lc_target *lc_target_new(lc_pool *pool, const char *url, size_t url_len, const c
 lc_target *lc_target_ref(lc_target *t);
 void lc_target_unref(lc_target *t);
 
-/* Starts what may start until `until`. Returns 1 when more could be started. */
-int lc_pool_start(lc_pool *pool, int64_t until);
+/* Starts what may start, `most` at the most. Returns 1 when more are waiting. */
+int lc_pool_start(lc_pool *pool, unsigned most);
 /* The name of the origin is known, or `failed` could not be resolved. */
 void lc_pool_scout_done(lc_origin *origin, lc_xfer *failed);
 /* Out of descriptors: back to the front of the queue if that can help. Returns 0 if it cannot. */

@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 #define BATCH 256
-#define KICK_ROUNDS 4 /* libcurl may ask to be run again at once, but not for ever */
+#define KICKS 512 /* libcurl may ask to be run again at once, but not for ever */
+#define CLOCK_EVERY 8 /* events served between two looks at the clock */
 
 lc_reactor *lc_reactor_new(void)
 {
@@ -115,24 +116,22 @@ static void apply_drops(lc_reactor *r)
   }
 }
 
-static void run_kicked(lc_reactor *r)
+/* Runs the lanes that asked for it, until `until`. Lanes that ask again while
+ * they are run wait for the next step after a few rounds. */
+static void run_kicked(lc_reactor *r, int64_t until)
 {
-  int rounds;
-  for(rounds = 0; rounds < KICK_ROUNDS && r->kick_head; rounds++) {
+  unsigned left = KICKS;
+  while(r->kick_head && left--) {
     lc_lane *lane = r->kick_head;
-    lc_lane *last = r->kick_tail;
-    for(;;) {
-      int end = lane == last;
-      r->kick_head = lane->kick_next;
-      if(!r->kick_head)
-        r->kick_tail = NULL;
-      lane->kicked = 0;
-      lane->kick_next = NULL;
-      lc_lane_run(lane);
-      lane = r->kick_head;
-      if(end || !lane)
-        break;
-    }
+    r->kick_head = lane->kick_next;
+    if(!r->kick_head)
+      r->kick_tail = NULL;
+    lane->kicked = 0;
+    lane->kick_next = NULL;
+    lc_lane_run(lane);
+    r->now = lc_now();
+    if(r->now >= until)
+      break;
   }
 }
 
@@ -158,7 +157,8 @@ static void idle_event(lc_reactor *r, lc_sock *s, int fd, unsigned events)
   lc_sock_mute(r, fd);
 }
 
-static int poll_once(lc_reactor *r)
+/* Serves ready sockets until `until`; what is left shows again at once. */
+static void poll_once(lc_reactor *r, int64_t until)
 {
   lc_ready ready[BATCH];
   int n = lc_evset_poll(&r->ev, ready, BATCH);
@@ -187,8 +187,12 @@ static int poll_once(lc_reactor *r)
       events = (events & ~(unsigned)(LC_EV_IN | LC_EV_HUP)) | (events & LC_EV_HUP ? LC_EV_OUT : 0);
     }
     lc_lane_event(s->lane, fd, events);
+    if(i % CLOCK_EVERY == CLOCK_EVERY - 1) {
+      r->now = lc_now();
+      if(r->now >= until)
+        break;
+    }
   }
-  return n;
 }
 
 static void run_timers(lc_reactor *r)
@@ -215,9 +219,17 @@ static int start_pools(lc_reactor *r, int64_t until)
   int more = 0;
 
   r->start_wanted = 0;
-  for(pool = r->pools; pool; pool = pool->next)
-    if(pool->queue.head && lc_pool_start(pool, until))
-      more = 1;
+  for(pool = r->pools; pool; pool = pool->next) {
+    /* a lane's worth is started and run at a time: running is where the cost lies */
+    while(pool->queue.head && lc_pool_start(pool, LC_WIDTH_H1)) {
+      run_kicked(r, until);
+      if(r->now >= until) {
+        more = 1;
+        break;
+      }
+    }
+  }
+  run_kicked(r, until);
   if(more)
     r->start_wanted = 1;
   return more;
@@ -242,24 +254,23 @@ int lc_reactor_pending(const lc_reactor *r)
 
 int lc_reactor_step(lc_reactor *r, int64_t budget)
 {
-  int64_t begin = lc_now();
+  int64_t begin = lc_now(), end;
   int more = 0;
 
   r->now = begin;
   r->stats.runs++;
   take_foreign(r);
   apply_drops(r);
+  end = begin + budget;
+  run_kicked(r, begin + budget / 2);
   if(r->start_wanted)
     more = start_pools(r, begin + budget / 2);
-  run_kicked(r);
-  poll_once(r);
+  poll_once(r, end);
   r->now = lc_now();
   run_timers(r);
-  run_kicked(r);
-  if(r->start_wanted && r->now < begin + budget) {
-    more = start_pools(r, begin + budget);
-    run_kicked(r);
-  }
+  run_kicked(r, end);
+  if(r->start_wanted && r->now < end)
+    more = start_pools(r, end);
   sweep_pools(r);
   if(lc_evset_arm(&r->ev, lc_timers_next(&r->timers)))
     r->failed_alloc = 1;

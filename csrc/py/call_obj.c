@@ -172,7 +172,7 @@ int lc_call_news(CallObject *self, unsigned news)
 {
   if(self->done)
     return 0;
-  if(self->stream && (news & LC_NEWS_HEAD) && !(self->w.xfer->reason || self->w.xfer->code)) {
+  if(self->stream && (news & LC_NEWS_HEAD)) {
     if(news & LC_NEWS_DONE)
       lc_xfer_tell(self->w.xfer, LC_NEWS_DONE); /* for its new owner */
     return finish_streamed(self);

@@ -85,12 +85,9 @@ static void Pool_dealloc(PyObject *op)
     if(lc_reactor_foreign(self->reactor))
       lc_pool_release_foreign(self->core);
     else {
-      LC_SAVE_ERROR(saved);
       lc_pool_close(self->core, 0);
       lc_pool_unref(self->core);
-      if(lc_reactor_kick(self->reactor))
-        PyErr_Clear(); /* the loop is closed: nothing is left to do */
-      LC_RESTORE_ERROR(saved);
+      lc_reactor_settle(self->reactor);
     }
   }
   Py_CLEAR(self->reactor);

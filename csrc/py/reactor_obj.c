@@ -31,7 +31,7 @@ int lc_reactor_forked(const ReactorObject *self)
 int lc_reactor_kick(ReactorObject *self)
 {
   PyObject *handle;
-  if(self->kick_scheduled || self->draining || self->closed)
+  if(self->kick_scheduled || self->draining || self->closed || !self->drain)
     return 0;
   handle = PyObject_CallMethodOneArg(self->loop, self->st->str_call_soon, self->drain);
   if(!handle)
@@ -82,16 +82,28 @@ static int deliver(ReactorObject *self, int64_t until)
   return 0;
 }
 
-/* The last pool is gone: so are the reactor's descriptors, until a client asks
- * for a new reactor. */
-static int retire(ReactorObject *self)
+void lc_reactor_settle(ReactorObject *self)
 {
-  PyObject *ignored = PyObject_CallMethod(self->loop, "remove_reader", "i", self->fd);
-  self->closed = 1;
-  self->fd = -1;
-  Py_CLEAR(self->drain);
-  Py_XDECREF(ignored);
-  return ignored ? 0 : -1;
+  PyObject *ignored;
+  LC_SAVE_ERROR(saved);
+
+  if(self->closed || self->draining)
+    ;
+  else if(self->core->pools || self->core->news_head) {
+    if(lc_reactor_kick(self))
+      PyErr_Clear(); /* the loop is closed: nobody is left to be told */
+  }
+  else {
+    self->closed = 1;
+    ignored = PyObject_CallMethod(self->loop, "remove_reader", "i", self->fd);
+    if(!ignored)
+      PyErr_Clear(); /* a closed loop has let go of it already */
+    Py_XDECREF(ignored);
+    self->fd = -1;
+    lc_evset_close(&self->core->ev);
+    Py_CLEAR(self->drain);
+  }
+  LC_RESTORE_ERROR(saved);
 }
 
 static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
@@ -128,8 +140,11 @@ static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
   }
   if(rc || more || core->news_head)
     rc = lc_reactor_kick(self);
-  else
-    rc = core->pools ? 0 : retire(self);
+  else {
+    rc = 0;
+    if(!core->pools)
+      lc_reactor_settle(self);
+  }
   Py_DECREF(op);
   if(rc)
     return NULL;

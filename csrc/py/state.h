@@ -116,6 +116,9 @@ typedef struct {
 extern PyType_Spec lc_reactor_spec;
 /* Asks for a drain soon. 0, or -1 + exception (loop closed). */
 int lc_reactor_kick(ReactorObject *self);
+/* A pool went: with the last one the reactor's descriptors go too, until a client
+ * asks for a new reactor. Raises nothing. */
+void lc_reactor_settle(ReactorObject *self);
 /* 1 when the calling thread is not the loop's. */
 int lc_reactor_foreign(const ReactorObject *self);
 /* 1 in a forked child: the core must not be touched. */

@@ -25,6 +25,8 @@ int lc_waiter_traverse(waiter *w, visitproc visit, void *arg)
 
 void lc_waiter_clear(waiter *w)
 {
+  if(w->reactor)
+    lc_waiter_unkeep(w); /* only from tp_clear: what is being freed is not in the list */
   lc_waiter_drop(w);
   Py_CLEAR(w->callback);
   Py_CLEAR(w->context);

@@ -48,6 +48,13 @@ def _default_headers() -> Headers:
     )
 
 
+def _flag(name: str, value: object) -> bool:
+    """A bool, or TypeError naming the argument."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {value!r}")
+    return value
+
+
 class AsyncClient:
     """An HTTP client for asyncio (or uvloop): connections are kept and shared by its calls.
 
@@ -112,7 +119,11 @@ class AsyncClient:
         self._timeout = build_timeout(timeout, DEFAULT_TIMEOUT)
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
-        self._follow = bool(follow_redirects)
+        self._follow = _flag("follow_redirects", follow_redirects)
+        if isinstance(max_redirects, bool) or not isinstance(max_redirects, int):
+            raise TypeError(f"max_redirects must be an int, not {max_redirects!r}")
+        if max_redirects < 0:
+            raise ValueError(f"max_redirects must not be negative: {max_redirects}")
         self._max_redirects = max_redirects
         self._hooks: dict[str, list[Any]] = {"request": [], "response": []}
         self._set_hooks(event_hooks)
@@ -277,7 +288,7 @@ class AsyncClient:
             and cookies is None
             and auth is UNSET
             and extensions is None
-            and (follow_redirects is UNSET or not follow_redirects)
+            and (follow_redirects is UNSET or follow_redirects is False)
         ):
             body: bytes | None
             if json is not None:
@@ -466,7 +477,9 @@ class AsyncClient:
             scheme = auth_from_url(request.url)
         return Plan(
             auth=scheme,
-            follow=self._follow if isinstance(follow, Unset) else bool(follow),
+            follow=self._follow
+            if isinstance(follow, Unset)
+            else _flag("follow_redirects", follow),
             hooks=self._hooks,
             jar=self._jar,
             max_redirects=self._max_redirects,

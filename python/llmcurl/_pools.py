@@ -56,9 +56,10 @@ def header_list(headers: Headers) -> HeaderList:
     lines = []
     present = set()
     for name, value in headers.raw:
+        if name.lower() == b"content-length":
+            continue  # libcurl's: it knows the body
         lines.append(name + b": " + value if value.strip() else name + b";")
         present.add(name.lower())
-    # Content-Length is libcurl's: it knows the body. The others it would make up.
     lines.extend(
         name + b":"
         for name in (b"accept", b"content-type", b"expect", b"user-agent")

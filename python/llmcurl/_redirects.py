@@ -14,7 +14,8 @@ __all__ = ["redirect_request"]
 def redirect_request(request: Request, response: Response) -> Request:
     """The next request.
 
-    The method becomes GET as browsers do it (303 always, 301 and 302 after POST);
+    The method becomes GET as browsers do it (302 and 303 but for HEAD, 301
+    after POST);
     Authorization and Cookie do not leave their origin.
 
     Raises:
@@ -23,9 +24,9 @@ def redirect_request(request: Request, response: Response) -> Request:
     """
     url = _location(request, response)
     method = request.method
-    if response.status_code == 303 and method != "HEAD":
+    if response.status_code in (302, 303) and method != "HEAD":
         method = "GET"
-    elif response.status_code in (301, 302) and method == "POST":
+    elif response.status_code == 301 and method == "POST":
         method = "GET"
     headers = _headers(request, url, method)
     body = request.body if method == request.method else b""
