@@ -157,6 +157,7 @@ struct lc_slot {
   uint8_t body_kind; /* 0 unknown, 1 none, 2 bytes, 3 fed */
   uint8_t http_version;
   unsigned one_shot : 1;
+  unsigned secured : 1; /* TLS options are set */
   unsigned emfile : 1;
   unsigned refused : 1; /* a replay was refused in the prereq callback */
   uint8_t tries; /* times the request was about to be sent */

@@ -249,7 +249,6 @@ static CURLcode slot_setup(lc_slot *slot, lc_pool *pool)
   }
   else
     SET(CURLOPT_MAXAGE_CONN, 24L * 3600);
-  code = setup_tls(easy, pool);
 done:
   return code;
 }
@@ -335,6 +334,12 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
   slot->tries = 0;
   slot->local_port = 0;
   slot->emfile = slot->refused = 0;
+  if(!slot->secured && (x->target->origin->https || slot->pool->config.proxy)) {
+    code = setup_tls(easy, slot->pool);
+    if(code)
+      goto done;
+    slot->secured = 1;
+  }
   if(slot->target != x->target) {
     SET(CURLOPT_URL, x->target->url);
     lc_target_unref(slot->target);

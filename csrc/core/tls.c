@@ -15,7 +15,7 @@
 
 struct lc_tls {
   X509_STORE *store; /* owned; each SSL_CTX takes its own reference */
-  int refs;
+  _Atomic int refs; /* pools of several threads may share it */
 };
 
 int lc_tls_usable(void)

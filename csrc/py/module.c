@@ -142,6 +142,7 @@ static int native_exec(PyObject *module)
   DO(headers_type) \
   DO(cancelled_error) \
   DO(invalid_state_error) \
+  DO(system_tls_key) \
   DO(build_error) \
   DO(mask_url) \
   DO(str_call_soon) \
@@ -165,6 +166,8 @@ static int native_clear(PyObject *module)
 #define CLEAR(field) Py_CLEAR(st->field);
   EACH_MEMBER(CLEAR)
 #undef CLEAR
+  lc_tls_unref(st->system_tls);
+  st->system_tls = NULL;
   return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include "lc_alloc.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Copies a str or None. */
@@ -96,10 +97,33 @@ static const char **get_paths(PyObject *dict, const char *key)
   return paths;
 }
 
+/* The store of the system's certificates: parsing them takes 16 ms, so it is
+ * kept until SSL_CERT_FILE or SSL_CERT_DIR change. Returns a new reference. */
+static lc_tls *system_tls(mod_state *st, char *err, size_t errlen)
+{
+  const char *file = getenv("SSL_CERT_FILE"), *dir = getenv("SSL_CERT_DIR");
+  PyObject *key = PyUnicode_FromFormat("%s|%s", file ? file : "", dir ? dir : "");
+
+  if(!key || !st->system_tls || PyUnicode_Compare(key, st->system_tls_key)) {
+    lc_tls *made = lc_tls_new(NULL, NULL, NULL, 0, 1, err, errlen);
+    PyErr_Clear(); /* without a key the store is made anew each time */
+    if(!key || !made) {
+      Py_XDECREF(key);
+      return made;
+    }
+    lc_tls_unref(st->system_tls);
+    st->system_tls = made;
+    Py_XSETREF(st->system_tls_key, Py_NewRef(key));
+  }
+  Py_DECREF(key);
+  return lc_tls_ref(st->system_tls);
+}
+
 /* "ca_files", "ca_dirs": lists of str; "ca_pem": bytes; "ca_system": bool. With
  * our OpenSSL one store for all connections, else libcurl's own options. */
-static int configure_trust(lc_pool_config *c, PyObject *dict)
+int lc_pool_configure_trust(mod_state *st, lc_pool *pool, PyObject *dict)
 {
+  lc_pool_config *c = &pool->config;
   const char **files = get_paths(dict, "ca_files");
   const char **dirs = files ? get_paths(dict, "ca_dirs") : NULL;
   PyObject *pem = PyDict_GetItemString(dict, "ca_pem");
@@ -107,6 +131,10 @@ static int configure_trust(lc_pool_config *c, PyObject *dict)
   char err[512];
   int rc = -1, use_system;
 
+  if(!c->verify_peer) {
+    rc = 0;
+    goto done;
+  }
   if(!dirs)
     goto done;
   if(pem && !PyBytes_Check(pem))
@@ -114,7 +142,14 @@ static int configure_trust(lc_pool_config *c, PyObject *dict)
   use_system = system_default ? PyObject_IsTrue(system_default) : 1;
   if(use_system < 0)
     goto done;
-  if(lc_tls_usable()) {
+  if(lc_tls_usable() && use_system && !files[0] && !dirs[0] && !pem) {
+    c->tls = system_tls(st, err, sizeof(err));
+    if(!c->tls) {
+      PyErr_SetString(PyExc_OSError, err);
+      goto done;
+    }
+  }
+  else if(lc_tls_usable()) {
     c->tls = lc_tls_new(files, dirs, pem ? PyBytes_AS_STRING(pem) : NULL, pem ? (size_t)PyBytes_GET_SIZE(pem) : 0, use_system, err,
                         sizeof(err));
     if(!c->tls) {
@@ -200,7 +235,5 @@ int lc_pool_configure(lc_pool *pool, PyObject *dict)
     PyErr_SetString(PyExc_ValueError, "http1 and http2 are both off");
     return -1;
   }
-  if(c->verify_peer && configure_trust(c, dict))
-    return -1;
   return 0;
 }

@@ -10,5 +10,7 @@
 
 /* Fills pool->config. 0, or -1 + exception. */
 int lc_pool_configure(lc_pool *pool, PyObject *dict);
+/* Loads the certificates it names, before the first connection that needs them. */
+int lc_pool_configure_trust(mod_state *st, lc_pool *pool, PyObject *dict);
 
 #endif

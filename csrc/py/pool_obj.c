@@ -37,6 +37,18 @@ static int parse_timeouts(PyObject *value, lc_timeouts *t)
   return 0;
 }
 
+/* Certificates are loaded when the first URL needs them: most of the cost of a
+ * client that only speaks to plain HTTP would be theirs. */
+static int load_trust(PoolObject *self)
+{
+  if(!self->config)
+    return 0;
+  if(lc_pool_configure_trust(self->reactor->st, self->core, self->config))
+    return -1;
+  Py_CLEAR(self->config);
+  return 0;
+}
+
 static PyObject *Pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
   static char *names[] = {"reactor", "config", "timeouts", NULL};
@@ -59,6 +71,9 @@ static PyObject *Pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
   }
   if(lc_pool_configure(self->core, config))
     goto error;
+  self->config = Py_NewRef(config);
+  if(self->core->config.proxy && load_trust(self))
+    goto error;
   if(lc_pool_open(self->core)) {
     PyErr_NoMemory();
     goto error;
@@ -73,6 +88,7 @@ static int Pool_traverse(PyObject *op, visitproc visit, void *arg)
 {
   Py_VISIT(Py_TYPE(op));
   Py_VISIT(((PoolObject *)op)->reactor);
+  Py_VISIT(((PoolObject *)op)->config);
   return 0;
 }
 
@@ -91,6 +107,7 @@ static void Pool_dealloc(PyObject *op)
     }
   }
   Py_CLEAR(self->reactor);
+  Py_CLEAR(self->config);
   type->tp_free(op);
   Py_DECREF(type);
 }
@@ -112,7 +129,7 @@ static PyObject *Pool_target(PyObject *op, PyObject *const *args, Py_ssize_t n)
   key = url ? PyUnicode_AsUTF8AndSize(args[1], &key_len) : NULL;
   https = key ? PyObject_IsTrue(args[2]) : -1;
   named = https >= 0 ? PyObject_IsTrue(args[3]) : -1;
-  if(named < 0)
+  if(named < 0 || (https && load_trust(self)))
     return NULL;
   if(memchr(url, '\0', (size_t)url_len)) {
     PyErr_SetString(PyExc_ValueError, "a NUL byte in the URL");

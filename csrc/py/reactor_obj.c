@@ -31,9 +31,9 @@ int lc_reactor_forked(const ReactorObject *self)
 int lc_reactor_kick(ReactorObject *self)
 {
   PyObject *handle;
-  if(self->kick_scheduled || self->draining || self->closed || !self->drain)
+  if(self->kick_scheduled || self->draining || self->closed || !self->kick)
     return 0;
-  handle = PyObject_CallMethodOneArg(self->loop, self->st->str_call_soon, self->drain);
+  handle = PyObject_CallMethodOneArg(self->loop, self->st->str_call_soon, self->kick);
   if(!handle)
     return -1;
   Py_DECREF(handle);
@@ -102,18 +102,18 @@ void lc_reactor_settle(ReactorObject *self)
     self->fd = -1;
     lc_evset_close(&self->core->ev);
     Py_CLEAR(self->drain);
+    Py_CLEAR(self->kick);
   }
   LC_RESTORE_ERROR(saved);
 }
 
-static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
+static PyObject *drain(ReactorObject *self)
 {
-  ReactorObject *self = (ReactorObject *)op;
+  PyObject *op = (PyObject *)self;
   lc_reactor *core = self->core;
   int64_t begin = lc_now();
   int more, rc;
 
-  self->kick_scheduled = 0;
   if(self->closed || lc_reactor_forked(self))
     Py_RETURN_NONE;
   self->thread = PyThread_get_thread_ident();
@@ -123,12 +123,13 @@ static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
   more = lc_reactor_step(core, BUDGET);
   Py_END_ALLOW_THREADS
   rc = deliver(self, begin + 2 * BUDGET);
-  if(rc == 0 && !self->closed && lc_reactor_pending(core)) {
+  if(rc == 0 && !self->closed && lc_reactor_pending(core) && lc_now() < begin + BUDGET) {
     /* what the callbacks started goes out now, not after another turn of the loop */
     Py_BEGIN_ALLOW_THREADS
     more = lc_reactor_step(core, BUDGET);
     Py_END_ALLOW_THREADS
   }
+  more |= lc_reactor_pending(core);
   self->draining = 0;
   if(rc < 0) {
     LC_SAVE_ERROR(error);
@@ -149,6 +150,23 @@ static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
   if(rc)
     return NULL;
   Py_RETURN_NONE;
+}
+
+/* The loop's reader callback. A kick that is due in the same turn does the work
+ * instead: one drain a turn keeps the stall within the budget. */
+static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  ReactorObject *self = (ReactorObject *)op;
+  if(self->kick_scheduled)
+    Py_RETURN_NONE;
+  return drain(self);
+}
+
+static PyObject *Reactor_kick(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  ReactorObject *self = (ReactorObject *)op;
+  self->kick_scheduled = 0;
+  return drain(self);
 }
 
 static PyObject *Reactor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -178,7 +196,8 @@ static PyObject *Reactor_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     goto error;
   }
   self->drain = PyObject_GetAttrString((PyObject *)self, "_drain");
-  if(!self->drain)
+  self->kick = PyObject_GetAttrString((PyObject *)self, "_kick");
+  if(!self->drain || !self->kick)
     goto error;
   ignored = PyObject_CallMethod(loop, "add_reader", "iO", self->core->ev.epfd, self->drain);
   if(!ignored)
@@ -198,6 +217,7 @@ static int Reactor_traverse(PyObject *op, visitproc visit, void *arg)
   Py_VISIT(Py_TYPE(op));
   Py_VISIT(self->loop);
   Py_VISIT(self->drain);
+  Py_VISIT(self->kick);
   Py_VISIT(self->response_type);
   for(w = self->kept; w; w = w->kept_next)
     Py_VISIT(w);
@@ -226,6 +246,7 @@ static int Reactor_clear(PyObject *op)
   while(self->kept)
     lc_waiter_unkeep(self->kept);
   Py_CLEAR(self->drain);
+  Py_CLEAR(self->kick);
   Py_CLEAR(self->response_type);
   return 0;
 }
@@ -298,6 +319,7 @@ static PyObject *Reactor_detached(PyObject *op, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef Reactor_methods[] = {
   {"_drain", Reactor_drain, METH_NOARGS, NULL},
+  {"_kick", Reactor_kick, METH_NOARGS, NULL},
   {"close", Reactor_close, METH_NOARGS, PyDoc_STR("Ends every transfer. Needs no live loop.")},
   {"stats", Reactor_stats, METH_NOARGS, PyDoc_STR("Counters since the reactor was made.")},
   {"detached_call", Reactor_detached, METH_NOARGS, PyDoc_STR("A Call without a transfer, for the Python layer.")},

@@ -18,6 +18,8 @@ typedef struct {
   PyTypeObject *reactor_type, *pool_type, *call_type, *stream_type, *response_type, *target_type, *headers_type;
   PyObject *cancelled_error; /* asyncio.CancelledError */
   PyObject *invalid_state_error; /* asyncio.InvalidStateError */
+  lc_tls *system_tls; /* owned: the system's certificates, made once */
+  PyObject *system_tls_key;
   PyObject *build_error; /* llmcurl._exceptions.build_error, imported at first use */
   PyObject *mask_url; /* llmcurl._exceptions.mask_url, likewise */
   PyObject *str_call_soon, *str_context, *str_call_exception_handler, *str_finish, *kw_context;
@@ -34,7 +36,7 @@ typedef struct {
   lc_reactor *core; /* owned */
   mod_state *st; /* borrowed: the type keeps its module */
   PyObject *loop; /* owned */
-  PyObject *drain; /* owned: the bound method given to the loop (a cycle, broken by tp_clear) */
+  PyObject *drain, *kick; /* owned: the bound methods given to the loop (a cycle, broken by tp_clear) */
   PyObject *response_type; /* owned: what a Call's result is made of */
   waiter *kept; /* waiters with callbacks: each holds one reference through this list */
   unsigned long thread;
@@ -49,6 +51,7 @@ typedef struct {
   PyObject_HEAD
   lc_pool *core; /* owned */
   ReactorObject *reactor; /* owned */
+  PyObject *config; /* owned: a dict, until the certificates it names are loaded; then NULL */
   lc_timeouts timeouts; /* of calls that give none */
 } PoolObject;
 
