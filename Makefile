@@ -4,8 +4,9 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
+T ?= 60
 .DEFAULT_GOAL := help
-.PHONY: help setup demo info test test-py test-c asan debug lint types bench bench-quick \
+.PHONY: help setup demo info test test-py test-c fuzz asan debug lint types bench bench-quick \
   cov sdist-test clean distclean
 
 help: ## this list
@@ -33,6 +34,10 @@ test-py: ## pytest only
 test-c: ## the C tests of csrc/core, under ASan + UBSan
 	@scripts/bootstrap test
 	@LLMCURL_WERROR=$${LLMCURL_WERROR:-1} $(PY) scripts/test_c.py $(ARGS)
+
+fuzz: ## the parsers of csrc/core on mutated inputs, T seconds each (T=60)
+	@scripts/bootstrap test
+	@$(PY) scripts/test_c.py --fuzz $(T) $(ARGS)
 
 asan: ## pytest against a build with AddressSanitizer, leaks and UBSan
 	@scripts/bootstrap test

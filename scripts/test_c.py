@@ -1,13 +1,15 @@
-"""Compiles and runs the C tests of csrc/core: every tests/core/test_*.c is one program.
+"""Compiles and runs the C tests of csrc/core: tests/core/test_*.c and fuzz_*.c, a program each.
 
 Each is linked with all of csrc/core under AddressSanitizer and UndefinedBehaviorSanitizer with
-the assertions on, and passes when it exits with 0. Programs land in build/test-c and are only
-rebuilt when something changed. `scripts/test_c.py [name ...]` runs those whose name contains one
-of the words; tests/test_core.py runs the same programs under pytest.
+the assertions on, and passes when it exits with 0. A fuzz target is given the files of its corpus,
+and mutations of them for as long as `--fuzz SECONDS` says. Programs land in build/test-c and are
+only rebuilt when something changed. `scripts/test_c.py [name ...]` runs those whose name contains
+one of the words; tests/test_core.py runs the same programs under pytest.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import subprocess
@@ -25,7 +27,7 @@ TIMEOUT = 300
 CHECKS = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow"]
 RUN_ENV = {
-    "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
+    "ASAN_OPTIONS": "detect_leaks=1:handle_abort=2:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
 }
 
@@ -35,7 +37,14 @@ class BuildError(Exception):
 
 
 def suites() -> list[str]:
-    return sorted(path.stem for path in SUITE.glob("test_*.c"))
+    names = [path.stem for pattern in ("test_*.c", "fuzz_*.c") for path in SUITE.glob(pattern)]
+    return sorted(name for name in names if name != "fuzz_main")
+
+
+def corpus(name: str) -> list[str]:
+    """The inputs of a fuzz target, which lie in a directory named like it."""
+    inputs = SUITE / "corpus" / name.removeprefix("fuzz_")
+    return sorted(str(path.relative_to(ROOT)) for path in inputs.iterdir() if path.is_file())
 
 
 class Builder:
@@ -70,7 +79,9 @@ class Builder:
         wanted = max(self.newest, source.stat().st_mtime)
         if not obj.exists() or obj.stat().st_mtime <= wanted:
             part = obj.with_suffix(f".{os.getpid()}.o")
-            self.call(*self.cflags, "-c", str(source.relative_to(ROOT)), "-o", str(part))
+            # csrc/core says itself, file by file, what it needs beyond C11
+            more = ["-D_GNU_SOURCE"] if source.parent == SUITE else []
+            self.call(*self.cflags, *more, "-c", str(source.relative_to(ROOT)), "-o", str(part))
             part.replace(obj)
         return obj
 
@@ -81,6 +92,8 @@ class Builder:
     def program(self, name: str, core: list[Path]) -> Path:
         """The test program `name`, up to date."""
         objects = [self.compile(SUITE / f"{name}.c"), *core]
+        if name.startswith("fuzz_"):
+            objects.append(self.compile(SUITE / "fuzz_main.c"))
         program = self.out / name
         wanted = max(obj.stat().st_mtime for obj in objects)
         if not program.exists() or program.stat().st_mtime < wanted:
@@ -90,12 +103,15 @@ class Builder:
         return program
 
 
-def run(program: Path) -> subprocess.CompletedProcess[str]:
+def run(program: Path, fuzz: int = 0, seed: int = 1) -> subprocess.CompletedProcess[str]:
     """Runs a test program in the checkout; its output is both streams together."""
+    arguments = []
+    if program.name.startswith("fuzz_"):
+        arguments = [str(fuzz), str(seed), *corpus(program.name)]
     env = {**os.environ, **RUN_ENV}
     env.pop("LD_PRELOAD", None)
     return subprocess.run(
-        [str(program)],
+        [str(program), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -103,13 +119,21 @@ def run(program: Path) -> subprocess.CompletedProcess[str]:
         errors="replace",
         cwd=ROOT,
         env=env,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT + fuzz,
         check=False,
     )
 
 
-def main(words: list[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("words", nargs="*", help="run the programs whose name contains one of them")
+    parser.add_argument("--fuzz", type=int, default=0, metavar="SECONDS", help="fuzz targets only")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the mutations")
+    args = parser.parse_args()
+    words: list[str] = args.words
     names = [name for name in suites() if not words or any(word in name for word in words)]
+    if args.fuzz:
+        names = [name for name in names if name.startswith("fuzz_")]
     if not names:
         print("no C tests" + (f" match {' '.join(words)}" if words else ""))
         return 1 if words else 0
@@ -134,13 +158,13 @@ def main(words: list[str]) -> int:
                 verdict, output = "does not compile", program
             else:
                 try:
-                    done = run(program)
+                    done = run(program, args.fuzz, args.seed)
                     verdict = "ok" if done.returncode == 0 else f"exit code {done.returncode}"
                     output = done.stdout
                 except subprocess.TimeoutExpired as error:
                     verdict, output = f"still running after {TIMEOUT} s", str(error.stdout or "")
             failed += verdict != "ok"
-            if verdict != "ok":
+            if verdict != "ok" or args.fuzz:
                 print(output)
             print(f"{name:<24} {verdict}  ({time.monotonic() - start:.2f} s)", flush=True)
     print(f"C tests: {len(names) - failed} passed, {failed} failed")
@@ -148,4 +172,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
