@@ -167,6 +167,7 @@ async def test_header_injection_fails_where_the_call_is_made(client, chaos: Chao
         {"headers": 5}, {"timeout": "soon"}, {"timeout": -1}, {"params": 5}, {"content": 5}, {"content": b"x", "json": {}}, {"auth": 5},
         {"json": object()}, {"follow_redirects": "maybe"}, {"cookies": 5}, {"unknown": 1},
     ],
+    ids=lambda options: " and ".join(options),
 )  # fmt: skip
 async def test_an_option_of_a_wrong_type_fails_where_the_call_is_made(client, chaos: Chaos, options: dict) -> None:
     with pytest.raises((TypeError, ValueError)):
@@ -174,13 +175,17 @@ async def test_an_option_of_a_wrong_type_fails_where_the_call_is_made(client, ch
     assert chaos.count() == 0
 
 
-def test_wrong_constructor_options_fail_in_the_constructor(tmp_path) -> None:
-    for options in (
-        {"verify": str(tmp_path / "missing.pem")}, {"verify": 5}, {"proxy": "gopher://x"}, {"limits": 5}, {"base_url": 5}, {"max_redirects": -1},
-        {"cert": str(tmp_path / "missing.pem")}, {"timeout": "x"}, {"http1": False, "http2": False}, {"headers": {"a": "b\nc"}}, {"nonsense": 1},
-    ):  # fmt: skip
-        with pytest.raises((TypeError, ValueError, OSError)):
-            llmcurl.AsyncClient(**options)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"verify": "/no/such/file.pem"}, {"verify": 5}, {"proxy": "gopher://x"}, {"limits": 5}, {"base_url": 5}, {"max_redirects": -1},
+        {"cert": "/no/such/file.pem"}, {"timeout": "x"}, {"http1": False, "http2": False}, {"headers": {"a": "b\nc"}}, {"nonsense": 1},
+    ],
+    ids=lambda options: next(iter(options)),
+)  # fmt: skip
+def test_a_wrong_constructor_option_fails_in_the_constructor(options: dict) -> None:
+    with pytest.raises((TypeError, ValueError, OSError)):
+        llmcurl.AsyncClient(**options)
 
 
 def test_a_call_outside_of_a_running_loop_says_so() -> None:

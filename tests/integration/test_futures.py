@@ -245,8 +245,8 @@ async def test_a_call_that_nobody_awaits_warns_once(client, chaos: Chaos) -> Non
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         client.get(chaos.url("/ok?key=hush"))
-        await chaos.wait_for_request("/ok")
-        await client.get(chaos.url("/ok"))
+        for _ in range(3):
+            await client.get(chaos.url("/ok"))
         gc.collect()
     messages = [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
     assert len(messages) == 1 and "never awaited" in messages[0] and "GET" in messages[0] and "hush" not in messages[0]
