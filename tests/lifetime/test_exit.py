@@ -34,10 +34,10 @@ ENDINGS = {
     """,
     "sys.exit in the middle": """
         async def main():
-            async with llmcurl.AsyncClient() as client:
-                calls = [client.get(sys.argv[1] + "/stall") for _ in range(5)]
-                await asyncio.wait(calls, timeout=0.1)
-                sys.exit(0)
+            client = llmcurl.AsyncClient()
+            calls = [client.get(sys.argv[1] + "/stall") for _ in range(5)]
+            await asyncio.wait(calls, timeout=0.1)
+            sys.exit(0)
         asyncio.run(main())
     """,
     "a daemon thread with a loop that is still running": """

@@ -10,7 +10,8 @@ CHILD = """
 base = sys.argv[1]
 client = llmcurl.AsyncClient()
 async def some(n, path="/delay?ms=30"):
-    return sum((await asyncio.gather(*(client.get(base + path) for _ in range(n))))[i].status_code == 200 for i in range(n))
+    responses = await asyncio.gather(*(client.get(base + path) for _ in range(n)))
+    return [response.status_code for response in responses].count(200)
 """
 
 
