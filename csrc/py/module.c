@@ -7,6 +7,7 @@
 #include "state.h"
 
 #include "lc_live.h"
+#include "parser_obj.h"
 #include "reactor.h"
 
 static struct PyModuleDef native_module;
@@ -113,6 +114,8 @@ static int native_exec(PyObject *module)
   TYPE(target_type, lc_target_spec, 1);
   TYPE(headers_type, lc_headers_spec, 1);
 #undef TYPE
+  if(lc_parsers_add(module))
+    return -1;
 #define NAME(field, text) \
   do { \
     st->field = PyUnicode_InternFromString(text); \
