@@ -97,7 +97,7 @@ def main() -> None:
         "--fail", type=float, default=0.0, help="exit 1 when B / A exceeds this in a scenario"
     )
     p.add_argument("--python", type=Path, help="interpreter (build/bench-venv is made)")
-    p.add_argument("--no-pin", action="store_true")
+    p.add_argument("--pin", action="store_true", help="give the origin a core of its own")
     args = p.parse_args()
     environment.ensure_tools()
     python = args.python or environment.ensure_python()
@@ -106,7 +106,7 @@ def main() -> None:
         print(f"building {side}: {revision}", file=sys.stderr)
         sides[side] = build(revision, python)
     chosen = [s for s in SCENARIOS if s.key in args.only.split(",")]
-    client_cpus, origin_cpus = split_cpus(not args.no_pin)
+    client_cpus, origin_cpus = split_cpus(args.pin)
     found: dict[tuple[str, str], list[float]] = {}
     bad: list[str] = []
     with Origin(environment.BUILD / "origin", cpus=origin_cpus) as origin:

@@ -91,6 +91,17 @@ def build_floor(prefix: str | None = None) -> Path:
     return out / "floor"
 
 
+def snapshot(path: Path) -> Path:
+    """Copies the llmcurl in `path` into build/bench-lib; returns the directory to import it from."""
+    target = BUILD / "bench-lib"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    if (path / "llmcurl").is_dir():
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(path / "llmcurl", target / "llmcurl", ignore=ignore)
+    return target
+
+
 def native_info(python: Path, path: str) -> dict[str, Any] | None:
     """Version and libcurl of the llmcurl found in `path`; None when it is not built for this Python."""
     code = (

@@ -94,7 +94,7 @@ def parse() -> argparse.Namespace:
     p.add_argument(
         "--curl-prefix", help="libcurl of the floor (LLMCURL_CURL_PREFIX, else the system's)"
     )
-    p.add_argument("--no-pin", action="store_true", help="do not give the origin a core of its own")
+    p.add_argument("--pin", action="store_true", help="give the origin a core of its own")
     return p.parse_args()
 
 
@@ -102,7 +102,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     environment.ensure_tools()
     python = args.python or environment.ensure_python()
     floor = environment.build_floor(args.curl_prefix)
-    native = environment.native_info(python, str(args.path))
+    # a copy, so that a build while this runs changes nothing
+    lib = environment.snapshot(args.path)
+    native = environment.native_info(python, str(lib))
     parts = cells(args.quick, args.only, args.clients)
     if native is None:
         parts = [(s, c) for s, c in parts if "llmcurl" not in c]
@@ -110,12 +112,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit("nothing to run: see --only and --clients")
     seed = args.seed or random.randrange(1, 10**6)
     order = schedule(parts, args.rounds or (2 if args.quick else 0), seed)
-    client_cpus, origin_cpus = split_cpus(not args.no_pin)
+    client_cpus, origin_cpus = split_cpus(args.pin)
     begin = time.monotonic()
     limit = args.minutes * 60 or (85 if args.quick else 600)
     results: list[dict[str, Any]] = []
     with Origin(environment.BUILD / "origin", cpus=origin_cpus) as origin:
-        bench = Bench(origin, python, floor, str(args.path), client_cpus, args.quick)
+        bench = Bench(origin, python, floor, str(lib), client_cpus, args.quick)
         proof = prove(origin, 1 if args.quick else 3, client_cpus)
         progress = Progress(len(order))
         dropped = 0

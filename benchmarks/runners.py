@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Bench:
         return {"error": f"exit {done.returncode}: {text}", "failures": 1}
 
     def run(self, scenario: Scenario, client: str) -> dict[str, Any]:
+        begin = time.monotonic()
         overflows, busy = listen_overflows(), sum(self.origin.cpu_seconds())
         name, _, loop = client.partition("+")
         if name == "floor":
@@ -60,6 +62,7 @@ class Bench:
         else:
             result = self._worker(scenario, name, loop or "asyncio")
         busy = sum(self.origin.cpu_seconds()) - busy
+        result["process_seconds"] = time.monotonic() - begin
         result["listen_overflows"] = listen_overflows() - overflows
         calls = result.get("total_calls") or 0
         if calls and result.get("calls_per_s"):
@@ -91,7 +94,7 @@ class Bench:
         command = [str(self.python), str(HERE / "worker.py"), json.dumps(spec)]
         # a plain environment: no proxies, and never the bytecode cache of somebody else
         env = {"PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1", "NO_PROXY": "*"}
-        return self._process(command, 60 + 2 * seconds, env)
+        return self._process(command, 40 + 2 * seconds, env)
 
     def _floor(self, scenario: Scenario) -> dict[str, Any]:
         spec = scenario.spec

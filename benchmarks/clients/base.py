@@ -26,7 +26,7 @@ class Spec:
     calls: int = 0  # burst and waiting: how many
     rate: float = 0.0  # open: calls per second
     warmup: int = -1  # calls; -1: 2 x inflight
-    warmup_seconds: float = 10.0  # and no longer than this
+    warmup_seconds: float = 5.0  # and no longer than this
     body_bytes: int = 1024
     http2: bool = False
     ca: str | None = None

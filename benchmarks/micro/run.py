@@ -147,10 +147,11 @@ def main() -> None:
     out = environment.BUILD / "micro"
     out.mkdir(parents=True, exist_ok=True)
     before = stored()
+    lib = environment.snapshot(args.path)
     text = [
         "# Instructions per call",
         "",
-        f"{versions(python, str(args.path))}. Made by `python benchmarks/micro/run.py --write`; user-space "
+        f"{versions(python, str(lib))}. Made by `python benchmarks/micro/run.py --write`; user-space "
         "instructions, counted by callgrind. A change that adds instructions shows here.",
         "",
     ]
@@ -168,7 +169,7 @@ def main() -> None:
                 "ca": str(origin.ca) if protocol != "h1" else None,
                 "http2": protocol == "h2",
             }
-            rows = measure(spec, steps, calls, python, str(args.path), out)
+            rows = measure(spec, steps, calls, python, str(lib), out)
             text += [f"## {title}", "", "| step | instructions |", "|---|---|"]
             print(f"\n{title}")
             for row, value in rows:
