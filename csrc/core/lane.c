@@ -302,7 +302,7 @@ void lc_lane_watch(lc_lane *lane)
     lc_lane_free(lane); /* keep-alive is over */
     return;
   }
-  if(r->now >= lane->last_event + SILENCE && !lane->timer.pos && lane->origin->https) {
+  if(r->now >= lane->last_event + SILENCE && lane->timer.want == LC_NEVER && lane->origin->https) {
     uint64_t before = r->stats.finished;
     int running = 0;
     lc_xfer *news = r->news_tail;

@@ -26,6 +26,7 @@ static int Call_traverse(PyObject *op, visitproc visit, void *arg)
 {
   CallObject *self = (CallObject *)op;
   Py_VISIT(self->result);
+  Py_VISIT(self->sent);
   Py_VISIT(self->on_cancel);
   return lc_waiter_traverse(&self->w, visit, arg);
 }
@@ -35,6 +36,7 @@ static int Call_clear(PyObject *op)
   CallObject *self = (CallObject *)op;
   lc_waiter_clear(&self->w);
   Py_CLEAR(self->result);
+  Py_CLEAR(self->sent);
   Py_CLEAR(self->on_cancel);
   Py_CLEAR(self->label);
   return 0;
@@ -134,6 +136,11 @@ static int finish_buffered(CallObject *self)
   }
   encoded = x->head.has_encoding && lc_buf_len(&x->in);
   response = lc_response_of_xfer((PyTypeObject *)self->w.reactor->response_type, x);
+  if(response) {
+    ((ResponseObject *)response)->sent = self->sent; /* the reference moves */
+    self->sent = NULL;
+    ((ResponseObject *)response)->sent_body = Py_XNewRef(x->body_owner);
+  }
   lc_waiter_release_xfer(&self->w);
   if(response && encoded) {
     PyObject *ignored = PyObject_CallMethodNoArgs(response, st->str_finish);
@@ -431,6 +438,35 @@ static int Call_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(clos
   return 0;
 }
 
+/* asyncio reads these of a Future, too: gather the message, futures the loop. */
+static PyObject *Call_get_cancel_message(PyObject *op, void *Py_UNUSED(closure))
+{
+  PyObject *msg = ((CallObject *)op)->w.cancel_msg;
+  return Py_NewRef(msg ? msg : Py_None);
+}
+
+static PyObject *Call_get_loop_attribute(PyObject *op, void *Py_UNUSED(closure))
+{
+  return Py_NewRef(((CallObject *)op)->w.reactor->loop);
+}
+
+static PyObject *Call_get_log_traceback(PyObject *op, void *Py_UNUSED(closure))
+{
+  return PyBool_FromLong(((CallObject *)op)->log_exception);
+}
+
+static int Call_set_log_traceback(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+  int flag = value ? PyObject_IsTrue(value) : -1;
+  if(flag) {
+    if(!PyErr_Occurred())
+      PyErr_SetString(PyExc_ValueError, "_log_traceback can only be set to False");
+    return -1;
+  }
+  ((CallObject *)op)->log_exception = 0;
+  return 0;
+}
+
 static PyMethodDef Call_methods[] = {
   {"result", Call_result, METH_NOARGS, PyDoc_STR("The Response. Raises what the call raised, CancelledError, or InvalidStateError.")},
   {"exception", Call_exception, METH_NOARGS, PyDoc_STR("The exception of the call, or None.")},
@@ -454,6 +490,9 @@ static PyMethodDef Call_methods[] = {
 
 static PyGetSetDef Call_getset[] = {
   {"_asyncio_future_blocking", Call_get_blocking, Call_set_blocking, NULL, NULL},
+  {"_cancel_message", Call_get_cancel_message, NULL, NULL, NULL},
+  {"_loop", Call_get_loop_attribute, NULL, NULL, NULL},
+  {"_log_traceback", Call_get_log_traceback, Call_set_log_traceback, NULL, NULL},
   {NULL, NULL, NULL, NULL, NULL},
 };
 

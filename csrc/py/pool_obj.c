@@ -12,6 +12,8 @@
 #include "reactor.h"
 #include "xfer.h"
 
+#include <structmember.h>
+
 enum { FLAG_STREAM = 1, FLAG_HTTP1 = 2, FLAG_REPLAY_UNSENT_ONLY = 4 };
 
 /* (connect, read, write, pool, total) in milliseconds, 0 = none. */
@@ -172,17 +174,18 @@ static int line_is_clean(const char *line, Py_ssize_t len)
 static PyObject *HeaderList_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
   HeadersObject *self;
-  PyObject *lines;
+  PyObject *lines, *source = Py_None;
   Py_ssize_t i;
 
-  if((kwargs && PyDict_GET_SIZE(kwargs)) || !PyArg_ParseTuple(args, "O!:HeaderList", &PyList_Type, &lines)) {
+  if((kwargs && PyDict_GET_SIZE(kwargs)) || !PyArg_ParseTuple(args, "O!|O:HeaderList", &PyList_Type, &lines, &source)) {
     if(!PyErr_Occurred())
-      PyErr_SetString(PyExc_TypeError, "HeaderList(lines: list[bytes])");
+      PyErr_SetString(PyExc_TypeError, "HeaderList(lines: list[bytes], source: object = None)");
     return NULL;
   }
   self = (HeadersObject *)type->tp_alloc(type, 0);
   if(!self)
     return NULL;
+  self->source = Py_NewRef(source);
   self->core = lc_headers_new();
   if(!self->core) {
     PyErr_NoMemory();
@@ -210,6 +213,7 @@ static void HeaderList_dealloc(PyObject *op)
   HeadersObject *self = (HeadersObject *)op;
   PyTypeObject *type = Py_TYPE(op);
   lc_headers_unref(self->core);
+  Py_CLEAR(self->source);
   type->tp_free(op);
   Py_DECREF(type);
 }
@@ -282,6 +286,7 @@ static PyObject *Pool_call(PyObject *op, PyObject *const *args, Py_ssize_t n)
     PyErr_NoMemory();
     goto error;
   }
+  call->sent = Py_NewRef(args[2]);
   call->w.xfer = x;
   x->owner = call;
   call->stream = (flags & FLAG_STREAM) != 0;
@@ -373,8 +378,14 @@ PyType_Spec lc_target_spec = {
   .slots = Target_slots,
 };
 
+static PyMemberDef HeaderList_members[] = {
+  {"source", T_OBJECT, offsetof(HeadersObject, source), READONLY, NULL},
+  {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot HeaderList_slots[] = {
-  {Py_tp_doc, (void *)PyDoc_STR("HeaderList(lines: list[bytes]): request headers made ready.")},
+  {Py_tp_members, HeaderList_members},
+  {Py_tp_doc, (void *)PyDoc_STR("HeaderList(lines: list[bytes], source=None): request headers made ready.")},
   {Py_tp_new, HeaderList_new},
   {Py_tp_dealloc, HeaderList_dealloc},
   {0, NULL},

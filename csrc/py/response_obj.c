@@ -67,6 +67,8 @@ static void Response_dealloc(PyObject *op)
   Py_CLEAR(self->method);
   Py_CLEAR(self->extra);
   Py_CLEAR(self->stream);
+  Py_CLEAR(self->sent);
+  Py_CLEAR(self->sent_body);
   type->tp_free(op);
   Py_DECREF(type);
 }
@@ -108,6 +110,8 @@ static PyMemberDef Response_members[] = {
   {"_method", T_OBJECT, offsetof(ResponseObject, method), 0, NULL},
   {"_extra", T_OBJECT, offsetof(ResponseObject, extra), 0, NULL},
   {"_stream", T_OBJECT, offsetof(ResponseObject, stream), 0, NULL},
+  {"_sent", T_OBJECT, offsetof(ResponseObject, sent), READONLY, NULL},
+  {"_sent_body", T_OBJECT, offsetof(ResponseObject, sent_body), READONLY, NULL},
   {NULL, 0, 0, 0, NULL},
 };
 

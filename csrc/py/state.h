@@ -64,6 +64,7 @@ typedef struct {
 typedef struct {
   PyObject_HEAD
   lc_headers *core; /* owned */
+  PyObject *source; /* owned: the Headers it was made of, for response.request */
 } HeadersObject;
 
 /* The part of a Call and a BodyStream that a task can wait for.
@@ -90,6 +91,7 @@ struct waiter {
 typedef struct {
   waiter w;
   PyObject *result; /* owned */
+  PyObject *sent; /* owned: the HeaderList of the request */
   PyObject *on_cancel; /* owned: a detached Call's way to stop its driver */
   PyObject *label; /* owned: str for repr and warnings, method and URL; NULL = ask the transfer */
   uint8_t done;
@@ -107,6 +109,7 @@ typedef struct {
 typedef struct {
   PyObject_HEAD
   PyObject *head, *body, *url, *method, *extra, *stream; /* owned */
+  PyObject *sent, *sent_body; /* owned: HeaderList and bytes of the request, NULL = unknown */
   int64_t queued; /* ns, -1 */
   lc_times times;
   double finished; /* s from creation to the end */

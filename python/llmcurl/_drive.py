@@ -135,6 +135,8 @@ async def drive(binding: Binding, request: Request, plan: Plan) -> Response:
 
 async def _follow(binding: Binding, request: Request, plan: Plan) -> Response:
     history: list[Response] = []
+    # Without a jar of the client's, cookies live as long as the chain of redirects.
+    jar = plan.jar if plan.jar is not None else Cookies() if plan.follow else None
     while True:
         if len(history) > plan.max_redirects:
             error = TooManyRedirects(
@@ -148,8 +150,8 @@ async def _follow(binding: Binding, request: Request, plan: Plan) -> Response:
             await hook(request)
         response = await _send(binding, request, plan)
         try:
-            if plan.jar is not None:
-                plan.jar.extract_cookies(response)
+            if jar is not None:
+                jar.extract_cookies(response)
             if history:
                 response.history = list(history)
             for hook in plan.hooks.get("response", ()):
@@ -157,8 +159,8 @@ async def _follow(binding: Binding, request: Request, plan: Plan) -> Response:
             if not response.has_redirect_location:
                 return response
             following = redirect_request(request, response)
-            if plan.jar is not None:
-                plan.jar.set_cookie_header(following)
+            if jar is not None:
+                jar.set_cookie_header(following)
             if not plan.follow:
                 response.next_request = following
                 return response

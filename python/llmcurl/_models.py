@@ -241,12 +241,20 @@ class Response(RawResponse, StatusKind):
         if found is None:
             if not self._url:
                 raise RuntimeError("The request of this response has not been set.")
-            found = Request._make(self._method, parse_url(self._url), Headers())
+            found = self._rebuilt_request()
             self._attach(request=found)
         elif not isinstance(found, Request):
             found = found()
             self._attach(request=found)
         return found  # type: ignore[no-any-return]
+
+    def _rebuilt_request(self) -> Request:
+        """The request of a plain call, of which only the parts were kept."""
+        url = parse_url(self._url)
+        headers = Headers() if self._sent is None else Headers(self._sent.source)
+        request = Request._make(self._method, url, headers, self._sent_body or b"")
+        request._add_defaults({})
+        return request
 
     @request.setter
     def request(self, request: Request) -> None:
@@ -268,7 +276,13 @@ class Response(RawResponse, StatusKind):
     @property
     def next_request(self) -> Request | None:
         """What to send to follow this redirect, if it was not followed."""
-        return self._get("next_request")  # type: ignore[no-any-return]
+        found = self._get("next_request")
+        if found is None and self.has_redirect_location:
+            from ._redirects import redirect_request
+
+            found = redirect_request(self.request, self)
+            self._attach(next_request=found)
+        return found  # type: ignore[no-any-return]
 
     @next_request.setter
     def next_request(self, request: Request | None) -> None:

@@ -65,7 +65,7 @@ def header_list(headers: Headers) -> HeaderList:
         for name in (b"accept", b"content-type", b"expect", b"user-agent")
         if name not in present
     )
-    return HeaderList(lines)
+    return HeaderList(lines, headers)
 
 
 @dataclass(slots=True)
