@@ -1,0 +1,98 @@
+"""What a transport has in one event loop: pools and the URLs made ready for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from .._native import Call, Pool, Target
+from .._pools import reactor_for
+from ._package import Package
+from ._wire import InvalidRequest
+
+__all__ = ["Binding"]
+
+#: URLs remembered; more are forgotten all at once.
+_REMEMBERED = 1024
+
+#: Of calls that bring no time-outs: none, as in the reference.
+_NO_TIMEOUTS = (0, 0, 0, 0, 0)
+
+Entry = tuple[Callable[..., Call], Target]
+
+
+class Binding:
+    """A transport's connections in one loop.
+
+    Attributes:
+        loop, reactor: whose they are.
+        ready: URL text -> (call function of the pool, Target).
+        tasks: uploads that go on while their answer is read.
+    """
+
+    __slots__ = ("_options", "_package", "_pool", "loop", "reactor", "ready", "tasks")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, package: Package, options: dict[str, Any]
+    ) -> None:
+        self.loop = loop
+        self.reactor = reactor_for(loop)
+        self.ready: dict[str, Entry] = {}
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._package = package
+        self._options = options
+        self._pool = Pool(self.reactor, options, _NO_TIMEOUTS)
+
+    def prepare(self, url: Any, extensions: Any) -> Entry:
+        """The call function and Target for the package's URL.
+
+        Raises:
+            UnsupportedProtocol (the package's), InvalidRequest: it cannot be sent.
+        """
+        scheme: str = url.scheme
+        if scheme not in ("http", "https"):
+            raise self._package.UnsupportedProtocol(
+                f"Request URL has an unsupported protocol '{scheme}://'."
+                if scheme
+                else "Request URL is missing an 'http://' or 'https://' protocol."
+            )
+        host = url.raw_host.decode("ascii")
+        if not host:
+            raise self._package.UnsupportedProtocol("Request URL is missing a host.")
+        sni = extensions.get("sni_hostname")
+        if isinstance(sni, bytes):
+            sni = sni.decode("ascii")
+        if sni and scheme == "https" and sni.lower() != host:
+            raise InvalidRequest("sni_hostname: only the URL's own host can be asked for")
+        path: bytes = extensions.get("target") or url.raw_path
+        if not path.startswith(b"/") or b"#" in path or not path.isascii():
+            raise InvalidRequest("target: only a path (with a query) can be asked for")
+        origin = f"{scheme}://{url.netloc.decode('ascii')}"
+        named = not (host == "localhost" or ":" in host or host.replace(".", "").isdigit())
+        try:
+            text = origin + path.decode("ascii")
+            target = self._pool.target(text, origin, scheme == "https", named)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from None
+        return self._pool.call, target
+
+    def entry(self, url: Any, extensions: Any) -> Entry:
+        """`prepare`, remembered if it depends on the URL alone."""
+        if "sni_hostname" in extensions or "target" in extensions:
+            return self.prepare(url, extensions)
+        text = str(url)
+        found = self.ready.get(text)
+        if found is None:
+            found = self.prepare(url, extensions)
+            if len(self.ready) >= _REMEMBERED:
+                self.ready.clear()
+            self.ready[text] = found
+        return found
+
+    def close(self) -> None:
+        """Ends what runs and closes every connection. Needs no live loop."""
+        self.ready.clear()
+        self._pool.close()
+        if self.loop.is_closed():
+            self.reactor.close()

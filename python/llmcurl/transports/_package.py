@@ -1,0 +1,56 @@
+"""What the shared transport has to know of the package it serves (httpx or httpx2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _exceptions as exc
+
+__all__ = ["Package"]
+
+#: Ours that the package lacks, and what code written for it expects instead.
+_STAND_INS = {
+    "TotalTimeout": "TimeoutException",
+    "FileDescriptorLimit": "ConnectError",
+    "ResponseTooLarge": "RemoteProtocolError",
+    "InvalidHeader": "LocalProtocolError",
+}
+
+
+class Package:
+    """The classes of one package.
+
+    Attributes:
+        Response, ByteStream, LocalProtocolError, UnsupportedProtocol, ConnectError,
+            ConnectTimeout, Proxy: the package's own.
+        certifi: whether ``verify=True`` means certifi's certificates there, not the system's.
+    """
+
+    def __init__(self, module: Any, *, certifi: bool) -> None:
+        self.module = module
+        self.certifi = certifi
+        self.Response = module.Response
+        self.ByteStream = module.ByteStream
+        self.Proxy = module.Proxy
+        self.LocalProtocolError = module.LocalProtocolError
+        self.UnsupportedProtocol = module.UnsupportedProtocol
+        self.ConnectError = module.ConnectError
+        self.ConnectTimeout = module.ConnectTimeout
+        self._errors: dict[type[BaseException], type[Exception]] = {}
+        for name in exc.__all__:
+            ours = getattr(exc, name)
+            theirs = getattr(module, _STAND_INS.get(name, name), None)
+            if isinstance(ours, type) and issubclass(ours, exc.HTTPError) and theirs is not None:
+                self._errors[ours] = theirs
+
+    def error(self, error: exc.HTTPError | exc.ClientClosed, request: Any) -> Exception:
+        """The package's exception for one of ours, with the request it belongs to."""
+        kind: Any = self._errors.get(type(error))
+        if isinstance(error, exc.ClientClosed):
+            kind = self.module.ReadError  # the reference's sockets are closed under their readers
+        elif getattr(error, "code", 0) == 5:
+            kind = self.ConnectError  # a proxy whose name is unknown is like any other host
+        elif kind is None:
+            kind = self.module.TransportError
+        made: Exception = kind(str(error), request=request)
+        return made

@@ -1,0 +1,307 @@
+"""The transport itself, the same for httpx and httpx2; `httpx.py` and `httpx2.py` add the
+base class of their package.
+
+A call goes straight to the native pool, always streamed: it returns when the head is there,
+and what came along with it is read without waiting. Semantics are those of the package's own
+AsyncHTTPTransport; where it leaves something open, the safer way is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from asyncio import _get_running_loop
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from .. import _native
+from .._exceptions import ClientClosed, HTTPError
+from ._binding import Binding
+from ._options import (
+    connection_options,
+    limit_options,
+    proxy_options,
+    socket_options,
+    trust,
+)
+from ._package import Package
+from ._upload import Upload
+from ._wire import TOO_LITTLE, TOO_MUCH, InvalidRequest, header_list, parse_head
+
+__all__ = ["CurlTransport", "ResponseStream"]
+
+_CURL = _native.curl_info()
+
+#: Flags of the native Pool.call: streamed, and never sent again once it may have arrived.
+_FLAGS = 1 | 4
+
+#: The reference waits 0, 0.5, 1, 2... seconds between attempts to connect.
+_BACKOFF = 0.5
+
+_VERSIONS = {
+    "HTTP/1.0": b"HTTP/1.0",
+    "HTTP/1.1": b"HTTP/1.1",
+    "HTTP/2": b"HTTP/2",
+    "HTTP/3": b"HTTP/3",
+}
+
+_NO_TIMEOUT: dict[str, Any] = {}
+_times: dict[tuple[Any, Any, Any, Any], tuple[int, int, int, int, int]] = {}
+
+
+def _milliseconds(seconds: float | None) -> int:
+    """0 = none for the native side, so that a time-out of 0 becomes the shortest there is."""
+    return 0 if seconds is None else max(1, math.ceil(min(seconds, 1e9) * 1000))
+
+
+def _timeouts(given: Any) -> tuple[int, int, int, int, int]:
+    get = (given or _NO_TIMEOUT).get
+    key = (get("connect"), get("read"), get("write"), get("pool"))
+    found = _times.get(key)
+    if found is None:
+        connect, read, write, pool = map(_milliseconds, key)
+        found = (connect, read, write, pool, 0)
+        if len(_times) < 256:
+            _times[key] = found
+    return found
+
+
+class NetworkStream:
+    """Stands for ``extensions["network_stream"]``: the socket is libcurl's, so that it can
+    neither be read nor described."""
+
+    __slots__ = ()
+
+    def get_extra_info(self, info: str) -> None:
+        """None: not known."""
+        return None
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        raise RuntimeError("llmcurl: the connection of a response cannot be read by hand")
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        raise RuntimeError("llmcurl: the connection of a response cannot be written by hand")
+
+    async def start_tls(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError("llmcurl: TLS cannot be started on the connection of a response")
+
+    async def aclose(self) -> None:
+        """Nothing to do."""
+
+
+_NETWORK_STREAM = NetworkStream()
+
+
+class ResponseStream:
+    """The body of an answer, raw, as it comes. Subclassed with the package's AsyncByteStream."""
+
+    _package: ClassVar[Package]
+
+    def __init__(self, body: Any, request: Any, upload: Upload | None) -> None:
+        self._body = body
+        self._request = request
+        self._upload = upload
+
+    def __aiter__(self) -> ResponseStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data: bytes = await self._body
+        except (HTTPError, ClientClosed) as error:
+            self._close()
+            raise self._package.error(error, self._request) from error
+        except BaseException:
+            # Cancelled: as in the reference, the connection goes at once.
+            self._close()
+            raise
+        if data:
+            return data
+        upload = self._upload
+        self._close()
+        if upload is not None and upload.failure is not None:
+            raise upload.failure
+        raise StopAsyncIteration
+
+    def _close(self) -> None:
+        self._body.close()
+        if self._upload is not None:
+            self._upload.stop()
+            self._upload = None
+
+    async def aclose(self) -> None:
+        """Drops the connection unless the body is whole; never waits."""
+        self._close()
+
+
+class CurlTransport:
+    """An async transport on llmcurl's reactor; arguments as the package's AsyncHTTPTransport.
+
+    One transport may be used from several event loops, one after the other or at once in
+    several threads; it has connections of its own in each. Closing it needs no loop.
+
+    Args:
+        verify: True, False, an ssl.SSLContext (its verify mode, host name check, CA
+            certificates and minimum version are taken over), or the path of a CA file or
+            directory. A client certificate inside an SSLContext cannot be seen: pass `cert`.
+        cert: client certificate: path, or (certificate, key[, password]).
+        trust_env: use SSL_CERT_FILE and SSL_CERT_DIR. As in the reference, proxy variables
+            are the client's affair: pass `proxy`.
+        http1, http2: the protocols offered.
+        limits: the package's Limits. None: as many connections as needed, idle ones kept for
+            a minute.
+        proxy: URL (http, https, socks5, socks5h) or the package's Proxy.
+        uds: path of a Unix socket to connect to instead.
+        local_address: address to connect from.
+        retries: how often a failed connect is tried again.
+        socket_options: TCP_KEEPIDLE and TCP_KEEPINTVL are used.
+
+    Raises:
+        TypeError, ValueError, FileNotFoundError: an argument that cannot be honoured; the
+            text says what to pass instead.
+    """
+
+    _package: ClassVar[Package]
+    _stream_class: ClassVar[type[ResponseStream]]
+
+    def __init__(
+        self,
+        verify: Any = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = False,
+        limits: Any = None,
+        proxy: Any = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        retries: int = 0,
+        socket_options: Iterable[Any] | None = None,
+    ) -> None:
+        self._options = {
+            **trust(self._package, verify, cert, trust_env),
+            **connection_options(http1, http2, uds, local_address, _CURL),
+            **limit_options(limits),
+            **proxy_options(self._package, proxy),
+            **_socket_options(socket_options),
+        }
+        self._retries = retries
+        self._bindings: dict[int, Binding] = {}
+        self._binding: Binding | None = None
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Sends a request; returns when the head of its answer is there.
+
+        Raises:
+            The package's exceptions, as its own transport does; CancelledError and what the
+            request's body iterator raises go through.
+        """
+        binding = self._binding
+        if (
+            binding is None
+            or binding.loop is not _get_running_loop()
+            or binding.reactor.closed
+        ):
+            binding = self._bind()
+        package = self._package
+        extensions = request.extensions
+        stream = request.stream
+        upload = None
+        try:
+            start, target = binding.entry(request.url, extensions)
+            headers, length = header_list(request.headers.raw)
+            times = _timeouts(extensions.get("timeout"))
+            if type(stream) is package.ByteStream and not self._retries:
+                body = b"".join(stream)  # no copy: join of one bytes object returns it
+                if length is not None and length >= 0 and length != len(body):
+                    raise InvalidRequest(TOO_MUCH if length < len(body) else TOO_LITTLE)
+                if body and length is None:
+                    raise InvalidRequest(TOO_MUCH)
+                answer = await start(request.method, target, headers, body or None, times, _FLAGS)
+            else:
+                answer, upload = await self._send(
+                    binding, start, request, target, headers, length, times
+                )
+        except (HTTPError, ClientClosed) as error:
+            raise package.error(error, request) from error
+        except InvalidRequest as error:
+            raise package.LocalProtocolError(str(error), request=request) from None
+        reason, pairs = parse_head(answer._head)
+        version = answer.http_version
+        details: dict[str, Any] = {
+            "http_version": _VERSIONS[version],
+            "network_stream": _NETWORK_STREAM,
+        }
+        if version < "HTTP/2":
+            details["reason_phrase"] = reason
+        return package.Response(
+            status_code=answer.status_code,
+            headers=pairs,
+            stream=self._stream_class(answer._stream, request, upload),
+            extensions=details,
+        )
+
+    async def _send(
+        self,
+        binding: Binding,
+        start: Any,
+        request: Any,
+        target: Any,
+        headers: Any,
+        length: int | None,
+        times: tuple[int, int, int, int, int],
+    ) -> tuple[Any, Upload | None]:
+        """A call whose body is fed, or whose connect may be tried again."""
+        stream = request.stream
+        body: Any = None
+        fed = type(stream) is not self._package.ByteStream
+        if fed:
+            if not hasattr(stream, "__aiter__"):
+                raise RuntimeError(
+                    "Attempted to send an sync request with an AsyncClient instance."
+                )
+            body = 0 if length is None else length
+        else:
+            body = b"".join(stream) or None
+        attempt = 0
+        while True:
+            try:
+                call = start(request.method, target, headers, body, times, _FLAGS)
+                if fed:
+                    upload = Upload(binding.loop, call, stream, body)
+                    return await upload.head(), upload
+                return await call, None
+            except HTTPError as error:
+                kind = type(self._package.error(error, request))
+                package = self._package
+                if attempt >= self._retries or kind not in (
+                    package.ConnectError,
+                    package.ConnectTimeout,
+                ):
+                    raise
+            await asyncio.sleep(0 if attempt == 0 else _BACKOFF * 2 ** (attempt - 1))
+            attempt += 1
+
+    def _bind(self) -> Binding:
+        """The binding of the running loop."""
+        loop = asyncio.get_running_loop()
+        found = self._bindings.get(id(loop))
+        if found is None or found.loop is not loop or found.reactor.closed:
+            for key, binding in list(self._bindings.items()):
+                if binding.loop.is_closed():
+                    del self._bindings[key]
+                    binding.close()
+            found = self._bindings[id(loop)] = Binding(loop, self._package, self._options)
+        self._binding = found
+        return found
+
+    async def aclose(self) -> None:
+        """Ends what runs and closes every connection, in all loops. As with the reference, a
+        later request opens new ones."""
+        self._binding = None
+        bindings, self._bindings = self._bindings, {}
+        for binding in bindings.values():
+            binding.close()
+
+
+_socket_options = socket_options  # the argument of that name hides it

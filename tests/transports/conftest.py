@@ -1,0 +1,86 @@
+"""The two packages as parameters, and one case run over the reference transport and ours."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+#: Errors are compared by class and by what they belong to; texts differ.
+Case = Callable[[Any], Awaitable[Any]]
+
+
+@dataclass
+class Seen:
+    """What the caller saw of one case, and what the server received."""
+
+    result: Any = None
+    error: str | None = None
+    error_request: tuple[str, str] | None = None
+    requests: list[Any] = field(default_factory=list)
+
+
+class Package:
+    """httpx or httpx2: its module, its own transport, ours."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.module = pytest.importorskip(name)
+        self.transport_class = importlib.import_module(f"llmcurl.transports.{name}").AsyncCurlTransport
+
+    def reference(self, **options: Any) -> Any:
+        return self.module.AsyncHTTPTransport(**options)
+
+    def ours(self, **options: Any) -> Any:
+        return self.transport_class(**options)
+
+    @contextlib.asynccontextmanager
+    async def client(self, transport: Any, **options: Any) -> AsyncIterator[Any]:
+        async with self.module.AsyncClient(transport=transport, **options) as client:
+            yield client
+
+    async def observe(self, case: Case, transport: Any, server: Any = None, **options: Any) -> Seen:
+        """Runs `case(client)`; `options` are the client's."""
+        seen = Seen()
+        if server is not None:
+            server.reset_log()
+        async with self.client(transport, **options) as client:
+            try:
+                seen.result = await case(client)
+            except Exception as error:  # noqa: BLE001 - the class is what is compared
+                seen.error = f"{type(error).__module__}.{type(error).__name__}"
+                request = getattr(error, "_request", None)
+                seen.error_request = None if request is None else (request.method, str(request.url))
+        if server is not None:
+            seen.requests = server.requests()
+        return seen
+
+    async def both(self, case: Case, server: Any = None, transport: dict | None = None, **options: Any) -> tuple[Seen, Seen]:
+        """The reference's view of a case, and ours."""
+        given = transport or {}
+        theirs = await self.observe(case, self.reference(**given), server, **options)
+        ours = await self.observe(case, self.ours(**given), server, **options)
+        return theirs, ours
+
+
+@pytest.fixture(params=["httpx", "httpx2"])
+def package(request: pytest.FixtureRequest) -> Package:
+    return Package(request.param)
+
+
+def facts(response: Any) -> dict[str, Any]:
+    """What a caller can see of a response that was read."""
+    return {
+        "status": response.status_code,
+        "version": response.http_version,
+        "reason": response.extensions.get("reason_phrase"),
+        "headers": list(response.headers.raw),
+        "content": response.content,
+        "downloaded": response.num_bytes_downloaded,
+        "closed": response.is_closed,
+        "url": str(response.url),
+    }
