@@ -31,6 +31,8 @@ typedef struct lc_xfer lc_xfer;
 #define LC_WIDTH_H1 32 /* transfers a lane: libcurl scans its connections one by one */
 #define LC_WIDTH_H2 64 /* streams a connection, one connection a lane */
 
+#define LC_CANDIDATES 8 /* addresses libcurl may try for one connection */
+
 enum { LC_TIMER_LANE = 1, LC_TIMER_WATCH, LC_TIMER_XFER };
 
 /* Why a transfer ended, when libcurl's own code does not say it all. */
@@ -138,6 +140,7 @@ struct lc_xfer {
   unsigned up_paused : 1;
   unsigned up_started : 1;
   unsigned in_paused : 1;
+  unsigned bad_head : 1; /* the status line is none */
   unsigned replay_unsent_only : 1; /* not even idempotent methods go out twice */
   unsigned retried : 1;            /* put back into the queue for want of descriptors */
   unsigned http_version : 2;       /* 0 = the pool's choice, 1 = 1.1 */
@@ -161,6 +164,8 @@ struct lc_slot {
   unsigned emfile : 1;
   unsigned refused : 1; /* a replay was refused in the prereq callback */
   uint8_t tries; /* times the request was about to be sent */
+  uint8_t opened; /* entries of `fds`: sockets opened for it that are not connected yet */
+  int fds[LC_CANDIDATES];
   int local_port;
   char error[CURL_ERROR_SIZE];
 };
@@ -261,11 +266,13 @@ typedef struct lc_sock {
   unsigned registered : 1;
   unsigned idle : 1; /* kept, no transfer on it */
   unsigned dead : 1; /* its peer closed it while idle */
+  unsigned partial : 1; /* bytes came that are no header line yet */
 } lc_sock;
 
 /* What the kernel said of a connection that was closed while in use. */
 typedef struct lc_obituary {
   int local_port;
+  int partial; /* bytes of an answer had come */
   int64_t unacked; /* bytes sent and never taken by the peer's kernel */
 } lc_obituary;
 
@@ -273,6 +280,7 @@ typedef struct lc_obituary {
 
 typedef struct lc_stats {
   uint64_t started, finished, cancelled, rescues, replays, connections, runs;
+  uint64_t progress; /* header lines, body pieces and ends: did an event bring any? */
 } lc_stats;
 
 struct lc_reactor {

@@ -8,6 +8,8 @@
 #include "socks.h"
 #include "xfer.h"
 
+#include <sys/socket.h>
+
 #define SILENCE (5000 * LC_MS) /* a lane with transfers and no event for so long gets one perform */
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
@@ -253,7 +255,9 @@ static void harvest(lc_lane *lane, int fd)
       kept = 0;
     if(result && slot->emfile && lc_pool_requeue(x))
       continue;
-    if(result && slot->refused)
+    if(result && x->bad_head)
+      result = CURLE_WEIRD_SERVER_REPLY;
+    if(result && (slot->refused || result == CURLE_SEND_FAIL_REWIND))
       lc_xfer_finish(x, LC_END_STALE, result);
     else if(result && slot->emfile)
       lc_xfer_finish(x, LC_END_FD_LIMIT, result);
@@ -275,9 +279,20 @@ void lc_lane_run(lc_lane *lane)
   lc_lane_relist(lane);
 }
 
+/* The peer has closed: what lies in front of the end? After it libcurl sees
+ * both in one go, and a request without an answer looks like one that got none. */
+static void note_partial(lc_reactor *r, int fd)
+{
+  char byte;
+  if(recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+    r->socks[fd].partial = 1;
+}
+
 void lc_lane_event(lc_lane *lane, int fd, unsigned events)
 {
+  lc_reactor *r = lane->origin->pool->reactor;
   int running = 0, bits = 0;
+  uint64_t progress;
   CURLMcode code;
 
   if(events & (LC_EV_IN | LC_EV_HUP))
@@ -286,10 +301,15 @@ void lc_lane_event(lc_lane *lane, int fd, unsigned events)
     bits |= CURL_CSELECT_OUT;
   if(events & LC_EV_ERR)
     bits |= CURL_CSELECT_ERR;
-  lane->last_event = lane->origin->pool->reactor->now;
+  lane->last_event = r->now;
+  if((events & LC_EV_HUP) && !lane->origin->https)
+    note_partial(r, fd);
+  progress = r->stats.progress;
   code = curl_multi_socket_action(lane->multi, fd, bits, &running);
   LC_ASSERT(!code);
   (void)code;
+  if((events & LC_EV_IN) && r->stats.progress == progress && !lane->origin->https)
+    r->socks[fd].partial = 1; /* libcurl read something that is no whole line */
   harvest(lane, fd);
 }
 

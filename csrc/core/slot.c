@@ -60,6 +60,36 @@ static int on_seek(void *userp, curl_off_t offset, int origin)
   return CURL_SEEKFUNC_FAIL;
 }
 
+/* 1 when not a byte of the request was given to the kernel. Reads a counter of
+ * the handle, which libcurl allows here. */
+static int nothing_sent(const lc_slot *slot)
+{
+  long size = 0;
+  return !curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &size) && size == 0;
+}
+
+static int local_port_of(int fd)
+{
+  struct sockaddr_storage name;
+  socklen_t len = sizeof(name);
+  if(getsockname(fd, (struct sockaddr *)&name, &len))
+    return -1;
+  if(name.ss_family == AF_INET)
+    return ntohs(((struct sockaddr_in *)&name)->sin_port);
+  if(name.ss_family == AF_INET6)
+    return ntohs(((struct sockaddr_in6 *)&name)->sin6_port);
+  return 0;
+}
+
+void lc_slot_settle(lc_slot *slot, int local_port)
+{
+  int i;
+  for(i = 0; i < slot->opened; i++)
+    if(local_port < 0 || (slot->opened > 1 && local_port_of(slot->fds[i]) != local_port))
+      lc_sock_closing(slot->pool->reactor, slot->fds[i]);
+  slot->opened = 0;
+}
+
 /* Called when the connection stands and the request is about to be sent; a
  * second time in one transfer when libcurl, having got no byte of an answer
  * on a kept connection, wants to send it again on a fresh one. */
@@ -70,7 +100,8 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
   (void)ip;
   (void)local_ip;
   (void)port;
-  if(slot->tries && !lc_xfer_may_replay(x, slot->local_port)) {
+  lc_slot_settle(slot, local_port);
+  if(slot->tries && !lc_xfer_may_replay(x, slot->local_port, nothing_sent(slot))) {
     slot->refused = 1;
     return CURL_PREREQFUNC_ABORT;
   }
@@ -101,6 +132,8 @@ static curl_socket_t on_open(void *userp, curlsocktype purpose, struct curl_sock
     close(fd);
     return CURL_SOCKET_BAD;
   }
+  if(slot->opened < LC_CANDIDATES)
+    slot->fds[slot->opened++] = fd;
   lc_xfer_on_resolved(x);
   return fd;
 }
@@ -111,20 +144,15 @@ static curl_socket_t on_open(void *userp, curlsocktype purpose, struct curl_sock
 static void write_obituary(lc_reactor *r, int fd)
 {
   struct tcp_info info;
-  struct sockaddr_storage name;
-  socklen_t len = sizeof(info), name_len = sizeof(name);
+  socklen_t len = sizeof(info);
   lc_obituary *o;
 
   memset(&info, 0, sizeof(info));
-  if(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || getsockname(fd, (struct sockaddr *)&name, &name_len))
+  if(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
     return;
   o = &r->dead[r->dead_next++ % LC_OBITUARIES];
-  if(name.ss_family == AF_INET)
-    o->local_port = ntohs(((struct sockaddr_in *)&name)->sin_port);
-  else if(name.ss_family == AF_INET6)
-    o->local_port = ntohs(((struct sockaddr_in6 *)&name)->sin6_port);
-  else
-    o->local_port = 0;
+  o->local_port = local_port_of(fd);
+  o->partial = r->socks[fd].partial;
   /* bytes_acked counts the SYN as well */
   o->unacked = (int64_t)(info.tcpi_bytes_sent - info.tcpi_bytes_retrans) - (int64_t)info.tcpi_bytes_acked + 1;
 }
@@ -332,6 +360,7 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
 
   slot->error[0] = '\0';
   slot->tries = 0;
+  slot->opened = 0;
   slot->local_port = 0;
   slot->emfile = slot->refused = 0;
   if(!slot->secured && (x->target->origin->https || slot->pool->config.proxy)) {

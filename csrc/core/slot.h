@@ -15,6 +15,9 @@
 lc_slot *lc_slot_take(lc_pool *pool, CURLcode *code);
 /* Tells it what the transfer needs and ties the two. */
 CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x);
+/* The connection stands on the socket with this local port (-1: there is none).
+ * libcurl 7.88 closes the sockets of other attempts without telling. */
+void lc_slot_settle(lc_slot *slot, int local_port);
 /* Unties it from its transfer; back to the pool's free list. */
 void lc_slot_give(lc_slot *slot);
 void lc_slot_free(lc_slot *slot);

@@ -55,6 +55,7 @@ static void set_idle(lc_sock *s, unsigned idle)
   if(s->idle == idle)
     return;
   s->idle = idle;
+  s->partial = 0;
   if(idle) {
     s->lane->idle++;
     s->lane->origin->pool->idle++;

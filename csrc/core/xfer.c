@@ -224,11 +224,29 @@ void lc_xfer_collect_times(lc_xfer *x)
   x->times.done = done;
 }
 
+static int is_tls_code(CURLcode code)
+{
+  switch(code) {
+  case CURLE_SSL_CONNECT_ERROR:
+  case CURLE_SSL_CERTPROBLEM:
+  case CURLE_SSL_CIPHER:
+  case CURLE_PEER_FAILED_VERIFICATION:
+  case CURLE_SSL_CACERT_BADFILE:
+  case CURLE_SSL_ISSUER_ERROR:
+  case CURLE_SSL_CLIENTCERT:
+    return 1;
+  default:
+    return 0;
+  }
+}
+
 static uint8_t phase_of(const lc_xfer *x)
 {
   if(!x->started)
     return LC_PHASE_QUEUE;
   if(!x->connected) {
+    if(is_tls_code(x->code))
+      return LC_PHASE_TLS;
     if(x->times.dns < 0 && x->target->origin->named)
       return LC_PHASE_RESOLVE;
     if(x->times.connect < 0 || !x->target->origin->https)
@@ -259,6 +277,8 @@ void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
       memcpy(x->error, x->slot->error, sizeof(x->error));
     if(x->lane)
       lc_lane_remove(x->lane, x);
+    if(!x->connected)
+      lc_slot_settle(x->slot, -1);
     lc_slot_give(x->slot);
     pool->reactor->stats.finished++;
   }
@@ -266,6 +286,7 @@ void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
     lc_pool_scout_done(origin, code == CURLE_COULDNT_RESOLVE_HOST ? x : NULL);
   x->phase_at_end = phase_of(x);
   x->state = LC_XFER_DONE;
+  pool->reactor->stats.progress++;
   lc_timer_clear(&x->timer);
   pool->reactor->start_wanted = 1;
   lc_xfer_tell(x, LC_NEWS_DONE);
@@ -318,6 +339,7 @@ void lc_xfer_free_spares(lc_reactor *r)
 
 size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
 {
+  x->pool->reactor->stats.progress++;
   x->activity = x->pool->reactor->now;
   if(x->streaming) {
     if(lc_buf_len(&x->in) >= x->in_high) {
@@ -346,6 +368,7 @@ size_t lc_xfer_on_header(lc_xfer *x, const char *line, size_t len)
 {
   lc_rc rc;
   x->activity = x->pool->reactor->now;
+  x->pool->reactor->stats.progress++;
   rc = lc_head_line(&x->head, line, len);
   if(rc == LC_EOF) {
     lc_origin *origin = x->target->origin;
@@ -358,6 +381,8 @@ size_t lc_xfer_on_header(lc_xfer *x, const char *line, size_t len)
   if(rc < 0) {
     if(rc == LC_ERR_LIMIT)
       x->reason = LC_END_TOO_LARGE;
+    else if(rc == LC_ERR_PARSE)
+      x->bad_head = 1;
     return 0;
   }
   return len;
@@ -441,7 +466,7 @@ void lc_xfer_on_connected(lc_xfer *x)
   lc_xfer_rearm(x);
 }
 
-int lc_xfer_may_replay(lc_xfer *x, int local_port)
+int lc_xfer_may_replay(lc_xfer *x, int local_port, int nothing_sent)
 {
   const lc_reactor *r = x->pool->reactor;
   int64_t sent = (int64_t)x->body_len + (x->headers ? x->headers->bytes : 0);
@@ -449,10 +474,14 @@ int lc_xfer_may_replay(lc_xfer *x, int local_port)
 
   if(x->head.status || x->up_started)
     return 0;
+  if(nothing_sent)
+    return 1;
   for(i = 0; i < LC_OBITUARIES && i < r->dead_next; i++) {
     const lc_obituary *o = &r->dead[(r->dead_next - 1 - i) % LC_OBITUARIES];
     if(o->local_port != local_port || !local_port)
       continue;
+    if(o->partial)
+      return 0;
     /* a short request goes out in one segment: taken whole or not at all */
     if(sent < SENT_AT_ONCE && o->unacked > 0 && o->unacked >= sent)
       return 1;

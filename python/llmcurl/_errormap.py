@@ -26,6 +26,7 @@ _REASONS: dict[str, type[exc.RequestError]] = {
     "total_timeout": exc.TotalTimeout,
     "too_large": exc.ResponseTooLarge,
     "fd_limit": exc.FileDescriptorLimit,
+    "stale": exc.RemoteProtocolError,
 }
 
 _TIMEOUT_BY_PHASE: dict[str, type[exc.TimeoutException]] = {
@@ -207,8 +208,6 @@ def _pick(
         return exc.RemoteProtocolError
     if code in (55, 56):
         return _broken(code, text, phase)
-    if reason == "stale" and code == 0:
-        return exc.RemoteProtocolError
     return _CODES.get(code, exc.TransportError)
 
 

@@ -27,6 +27,9 @@ _REMEMBERED = 1024
 
 _reactors: weakref.WeakKeyDictionary[Any, weakref.ref[Reactor]] = weakref.WeakKeyDictionary()
 
+#: Counters of the reactor that a client's statistics show.
+_SHARED = frozenset({"replays", "rescues"})
+
 _U32 = 2**32 - 1
 
 
@@ -172,8 +175,8 @@ class Binding:
         return made
 
     def stats(self) -> dict[str, int]:
-        """The counters of all pools, added up."""
-        total: dict[str, int] = {}
+        """The counters of all pools, added up, and of the loop's reactor."""
+        total = {name: count for name, count in self.reactor.stats().items() if name in _SHARED}
         for pool in self._pools.values():
             for name, count in pool.stats().items():
                 total[name] = total.get(name, 0) + count
