@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from llmcurl.testing import MockConfig
+from llmcurl.testing.plugin import _mock_llm_defaults, _mock_llm_process, mock_llm
+
+__all__ = ["Package", "Seen", "_mock_llm_defaults", "_mock_llm_process", "facts", "mock_llm", "package", "slow_mock"]
 
 #: Errors are compared by class and by what they belong to; texts differ.
 Case = Callable[[Any], Awaitable[Any]]
@@ -57,6 +61,7 @@ class Package:
                 seen.error_request = None if request is None else (request.method, str(request.url))
         if server is not None:
             seen.requests = server.requests()
+            await server.wait_closed()
         return seen
 
     async def both(self, case: Case, server: Any = None, transport: dict | None = None, **options: Any) -> tuple[Seen, Seen]:
@@ -84,3 +89,10 @@ def facts(response: Any) -> dict[str, Any]:
         "closed": response.is_closed,
         "url": str(response.url),
     }
+
+
+@pytest.fixture
+def slow_mock(mock_llm: Any) -> Any:
+    """The mock with a long answer, an event every 5 ms."""
+    mock_llm.configure(token_interval=0.005, reply=MockConfig(reply="word " * 400).reply)
+    return mock_llm

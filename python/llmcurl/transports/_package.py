@@ -50,6 +50,9 @@ class Package:
             kind = self.module.ReadError  # the reference's sockets are closed under their readers
         elif getattr(error, "code", 0) == 5:
             kind = self.ConnectError  # a proxy whose name is unknown is like any other host
+        elif getattr(error, "code", 0) == 42:
+            # Our own refusal to send again what an old connection may have delivered.
+            kind = self.module.RemoteProtocolError
         elif kind is None:
             kind = self.module.TransportError
         made: Exception = kind(str(error), request=request)
