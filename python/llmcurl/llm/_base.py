@@ -1,0 +1,364 @@
+"""`LLM`: what the clients of all providers have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import msgspec
+
+from .._client import AsyncClient
+from .._config import UNSET, TimeoutTypes, Unset
+from .._content import encode_json
+from .._models import Response
+from .._native import DeltaParser
+from ._embeddings import Embeddings
+from ._errors import AuthenticationError, InvalidReply, error_of_answer
+from ._events import MAX_EVENT
+from ._http import open_stream
+from ._messages import Conversation, messages_of
+from ._reply import Reply
+from ._run import Run, run
+from ._stream import Assembler, Stream
+from ._tools import Tool, tools_of
+from ._types import ModelInfo, ToolCall
+
+__all__ = ["LLM", "Params", "env", "set_unless"]
+
+Params = dict[str, Any]
+
+
+class _Answer(msgspec.Struct):
+    """The least that must be looked at: the rest is checked to be JSON, and not built."""
+
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_look = msgspec.json.Decoder(_Answer).decode
+
+
+def env(*names: str) -> str | None:
+    """The first of these environment variables that is set and not empty."""
+    for name in names:
+        if value := os.environ.get(name):
+            return value
+    return None
+
+
+class LLM:
+    """Base of `OpenAI`, `Anthropic`, `Gemini` and `Ollama`.
+
+    Args:
+        api_key: default: the provider's usual environment variable.
+        base_url: default: the provider's usual environment variable, or its public address.
+        model: of calls that name none.
+        client: an `AsyncClient` to send with, which stays open; default: one of its own.
+        timeout: of calls that give none; default: the client's.
+        headers: sent with each call, over those of the provider.
+        max_event_bytes: ceiling of one event of a stream.
+
+    Raises:
+        AuthenticationError: the provider needs a key and there is none.
+        InvalidURL: `base_url` cannot be used.
+    """
+
+    provider: ClassVar[str]
+    reply_type: ClassVar[type[Reply]]
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str,
+        model: str | None = None,
+        client: AsyncClient | None = None,
+        timeout: TimeoutTypes | Unset = UNSET,
+        headers: Mapping[str, str] | None = None,
+        max_event_bytes: int = MAX_EVENT,
+    ) -> None:
+        self._key = api_key
+        self.model = model
+        self._base = base_url.rstrip("/")
+        self._owned = client is None
+        self._client = AsyncClient() if client is None else client
+        self._client._merge_url(self._base)  # refuses at once what is no URL
+        self._timeout = timeout
+        self._headers: dict[str, str] = {"Content-Type": "application/json"}
+        self._headers.update(self._auth_headers())
+        self._headers.update(headers or {})
+        self._max_event = max_event_bytes
+
+    # What a provider defines ----------------------------------------------------------------
+
+    def _auth_headers(self) -> dict[str, str]:
+        raise NotImplementedError
+
+    def _chat_body(self, messages: list[Params], params: Params, stream: bool) -> Params:
+        """The request's body. `params` has "model" and all else that the caller gave."""
+        raise NotImplementedError
+
+    def _chat_path(self, body: Params, stream: bool) -> str:
+        """Where to send it; what belongs into the path only is taken out of the body."""
+        raise NotImplementedError
+
+    def _assembler(self) -> Assembler:
+        raise NotImplementedError
+
+    def _tool_results(self, results: Sequence[tuple[ToolCall, str, bool]]) -> list[Params]:
+        """The messages that tell the model (call, result, failed)."""
+        raise NotImplementedError
+
+    def _embed_request(self, texts: list[str], model: str, params: Params) -> tuple[str, Params]:
+        raise NotImplementedError(f"{self.provider} has no embeddings")
+
+    def _embeddings(self, response: Response, model: str) -> Embeddings:
+        raise NotImplementedError
+
+    async def models(self) -> list[ModelInfo]:
+        """The models on offer. Raises: as `chat`."""
+        raise NotImplementedError
+
+    # Calls ------------------------------------------------------------------------------------
+
+    async def chat(
+        self,
+        messages: Conversation,
+        *,
+        model: str | None = None,
+        timeout: TimeoutTypes | Unset = UNSET,
+        headers: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> Reply:
+        """The model's reply to a text or conversation.
+
+        Args:
+            messages: a text, or messages: see `docs/providers.md`.
+            model: default: the client's.
+            timeout: seconds or `Timeout`. headers: added to the client's.
+            params: `system`, `max_tokens`, `temperature`, `top_p`, `stop`, `seed`, `tools`,
+                `tool_choice`, `schema` (a type or JSON schema that the reply is to follow) mean
+                the same for all providers; everything else is put into the request as it is.
+
+        Raises:
+            LLMError: the provider refuses or fails; its class says which.
+            TransportError: the request did not get through.
+            TypeError, ValueError: arguments that cannot be.
+        """
+        path, body = self._request(messages, model, params, False)
+        response = await self._post(path, body, headers, timeout)
+        return self._whole(response, response.content)
+
+    def stream(
+        self,
+        messages: Conversation,
+        *,
+        model: str | None = None,
+        timeout: TimeoutTypes | Unset = UNSET,
+        headers: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> Stream:
+        """``async with llm.stream(...) as s``: the reply while it is written, see `Stream`.
+
+        Args: as `chat`.
+
+        Raises:
+            TypeError, ValueError: at once. The others when the block is entered.
+        """
+        path, body = self._request(messages, model, params, True)
+        url = self._base + path
+        content = encode_json(body)
+        fields = self._fields(headers)
+        limit = self._timeout if isinstance(timeout, Unset) else timeout
+
+        def open() -> Awaitable[Response]:
+            return open_stream(self._client, url, fields, content, limit)
+
+        kind = self.provider
+        return Stream(self, open, DeltaParser(kind, self._max_event), self._assembler())
+
+    async def run(
+        self,
+        messages: Conversation,
+        *,
+        tools: Sequence[Any],
+        max_rounds: int = 10,
+        on_tool_error: str = "tell",
+        **params: Any,
+    ) -> Run:
+        """Lets the model call tools, all that it asks for at once, until it has its answer.
+
+        Args:
+            messages: as in `chat`.
+            tools: typed functions, async or sync (run in a thread), or `Tool`s.
+            max_rounds: replies with tool calls, at most.
+            on_tool_error: "tell" the model about it, or "raise" it.
+            params: as in `chat`.
+
+        Raises:
+            ToolError: a tool failed, with "raise". TooManyRounds. Else as `chat`.
+        """
+        return await run(self, messages, tools, max_rounds, on_tool_error, params)
+
+    async def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str | None = None,
+        timeout: TimeoutTypes | Unset = UNSET,
+        headers: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> Embeddings:
+        """Vectors of texts.
+
+        Args:
+            texts: one or many.
+            params: put into the request as they are. Others as in `chat`.
+
+        Raises:
+            NotImplementedError: the provider has no embeddings. Else as `chat`.
+        """
+        chosen = self._chosen(model)
+        many = [texts] if isinstance(texts, str) else list(texts)
+        path, body = self._embed_request(many, chosen, params)
+        response = await self._post(path, body, headers, timeout)
+        self._check(response, response.content)
+        try:
+            return self._embeddings(response, chosen)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise InvalidReply(
+                f"the embeddings have not the expected form: {error}",
+                provider=self.provider,
+                status=response.status_code,
+                body=response.content,
+            ) from error
+
+    def _chosen(self, model: str | None) -> str:
+        chosen = model or self.model
+        if chosen is None:
+            raise TypeError("which model? give model= here or to the client")
+        return chosen
+
+    def _request(
+        self, messages: Conversation, model: str | None, params: Params, stream: bool
+    ) -> tuple[str, Params]:
+        params["model"] = self._chosen(model)
+        if params.get("tools"):
+            params["tools"] = [self._tool(tool) for tool in tools_of(params["tools"])]
+        body = self._chat_body(messages_of(messages), params, stream)
+        return self._chat_path(body, stream), body
+
+    def _tool(self, tool: Tool | Params) -> Params:
+        """A tool's description in the provider's form."""
+        raise NotImplementedError
+
+    def _fields(self, headers: Mapping[str, str] | None) -> dict[str, str]:
+        return {**self._headers, **headers} if headers else self._headers
+
+    async def _post(
+        self,
+        path: str,
+        body: Params,
+        headers: Mapping[str, str] | None = None,
+        timeout: TimeoutTypes | Unset = UNSET,
+    ) -> Response:
+        response: Response = await self._client.request(
+            "POST",
+            self._base + path,
+            content=encode_json(body),
+            headers=self._fields(headers),
+            timeout=self._timeout if isinstance(timeout, Unset) else timeout,
+        )
+        return response
+
+    async def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """A JSON answer, parsed."""
+        response: Response = await self._client.request(
+            "GET",
+            self._base + path,
+            params=dict(params) if params else None,
+            headers=self._headers,
+            timeout=self._timeout,
+        )
+        self._check(response, response.content)
+        return msgspec.json.decode(response.content)
+
+    # Answers ------------------------------------------------------------------------------------
+
+    def _scrub(self, text: str) -> str:
+        """A text of the provider's without the key, which some repeat in their errors."""
+        return text.replace(self._key, "***") if self._key else text
+
+    def _check(self, response: Response, body: bytes) -> None:
+        """Raises the error that an answer means."""
+        problem: Exception | None = None
+        if response.status_code < 400:
+            try:
+                error = bytes(_look(body).error)
+            except (msgspec.DecodeError, ValueError) as found:
+                problem = found
+            else:
+                if error in (b"", b"null"):
+                    return
+        status = response.status_code
+        if problem is not None:
+            raise InvalidReply(
+                f"the answer is not a JSON object: {problem}",
+                provider=self.provider,
+                status=status,
+                body=self._scrub(body.decode("utf-8", "replace")).encode(),
+            ) from problem
+        raise error_of_answer(self.provider, status, response.headers, body, self._scrub)
+
+    def _whole(self, response: Response, body: bytes) -> Reply:
+        """The reply in a plain answer."""
+        self._check(response, body)
+        return self.reply_type(body, response)
+
+    def _made(self, response: Response, full: Params) -> Reply:
+        """The reply that a stream was put together to."""
+        return self.reply_type(None, response, full)
+
+    # Life -----------------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> AsyncClient:
+        """What it sends with."""
+        return self._client
+
+    @property
+    def base_url(self) -> str:
+        """Where it sends to."""
+        return self._base
+
+    async def aclose(self) -> None:
+        """Closes the client, if it is its own."""
+        if self._owned:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        url = self._client._merge_url(self._base).masked
+        return f"<{type(self).__name__} {url} {self.model or ''}".rstrip() + ">"
+
+    def _no_key(self, *names: str) -> AuthenticationError:
+        return AuthenticationError(
+            f"no API key: give api_key= or set {' or '.join(names)}", provider=self.provider
+        )
+
+
+def set_unless(body: Params, name: str, value: Any) -> None:
+    """Puts a value in unless the caller gave the provider's own field."""
+    if value is not None:
+        body.setdefault(name, value)

@@ -1,0 +1,334 @@
+"""`Stream`: a reply while it is written."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from itertools import chain
+from types import TracebackType
+from typing import Any, NoReturn, Protocol
+
+import msgspec
+
+from .._exceptions import RequestError
+from .._models import Response
+from .._native import DeltaParser
+from ._errors import InvalidReply, LLMError, StreamInterrupted, error_of_event
+from ._events import too_large
+from ._http import reader_of
+from ._reply import Reply
+from ._types import Delta, ToolCall, ToolCallDelta, Usage
+
+__all__ = ["Assembler", "ErrorEvent", "Stream"]
+
+
+class ErrorEvent(Exception):
+    """An assembler met an error of the provider's."""
+
+
+class Assembler(Protocol):
+    """Puts the events of one provider's stream together.
+
+    Attributes:
+        append: takes the next text delta; may be another function after each `event`.
+        done: the provider has said that the reply is complete.
+    """
+
+    append: Callable[[str], Any]
+    done: bool
+
+    @abstractmethod
+    def event(self, data: bytes) -> list[Delta]:
+        """An event that is not just a text delta.
+
+        Raises:
+            ErrorEvent: it is an error.
+            ValueError, TypeError, LookupError, AttributeError: it is not what it should be.
+        """
+
+    @abstractmethod
+    def full(self, usage: bytes | None) -> dict[str, Any]:
+        """All so far, in the form of a plain reply. `usage`: the last event that the parser
+        kept for its usage."""
+
+
+class Source(Protocol):
+    """What a stream needs of its LLM client."""
+
+    @property
+    def provider(self) -> str: ...
+    def _scrub(self, text: str) -> str: ...
+    def _whole(self, response: Response, body: bytes) -> Reply: ...
+    def _made(self, response: Response, full: dict[str, Any]) -> Reply: ...
+
+
+class Stream:
+    """A reply while it is written: ``async with llm.stream(...) as s: async for delta in s``.
+
+    Iterating gives `Delta`s: pieces of text, of reasoning and of tool calls. `text_stream` gives
+    the text as plain strings. Leaving the block before the end ends the request at the server,
+    and `partial` has what had arrived.
+
+    Raises (on entering): as `chat`. When iterated, and by `reply`:
+        StreamInterrupted: the answer broke off.
+        LLMError: the provider reports an error; its class says which.
+        InvalidReply: an event is not what it should be.
+        ResponseTooLarge: an event beyond the ceiling.
+        All but the last have `partial`.
+    """
+
+    __slots__ = (
+        "_asm", "_ended", "_error", "_finished", "_first", "_generators", "_items", "_open",
+        "_parser", "_read", "_source", "_started", "_whole", "response",
+    )  # fmt: skip
+
+    response: Response
+    """The HTTP response, once the block is entered."""
+
+    def __init__(
+        self,
+        source: Source,
+        open: Callable[[], Awaitable[Response]],
+        parser: DeltaParser,
+        assembler: Assembler,
+    ) -> None:
+        self._source = source
+        self._open: Callable[[], Awaitable[Response]] | None = open
+        self._parser = parser
+        self._asm = assembler
+        self._items: Iterator[Any] = iter(())
+        self._read: Callable[[], Awaitable[bytes]] | None = None
+        self._generators: list[AsyncGenerator[Any, None]] = []
+        self._finished = False  # the body was read to its end
+        self._ended = False
+        self._error: Exception | None = None
+        self._whole: Reply | None = None
+        self._started = 0.0
+        self._first: float | None = None
+
+    # The block ----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Stream:
+        if self._open is None:
+            raise RuntimeError("a stream can be entered once only")
+        opening, self._open = self._open, None
+        self._started = time.monotonic()
+        response = self.response = await opening()
+        try:
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            streamed = kind.endswith(("event-stream", "ndjson"))
+            if response.status_code >= 400 or not streamed and kind not in ("", "text/plain"):
+                # No stream: an error, or a server that gives the whole reply although asked for
+                # a stream.
+                body = await response.aread()
+                self._whole = self._source._whole(response, body)
+                self._items = iter(_deltas_of(self._whole))
+                self._ended = True
+            else:
+                self._read = reader_of(response)
+        except BaseException:
+            response._close_stream()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.response._close_stream()
+        for generator in self._generators:
+            try:
+                await generator.aclose()
+            except RuntimeError:
+                pass  # another task is in it; the closed stream ends it
+        self._generators.clear()
+        self._keep_rest()
+
+    def _keep_rest(self) -> None:
+        """What has arrived and was not asked for belongs to the partial reply."""
+        if self._error is None and self._whole is None:
+            try:
+                for item in self._items:
+                    if type(item) is str:
+                        self._asm.append(item)
+                    elif type(item) is bytes:
+                        self._asm.event(item)
+            except (ErrorEvent, *_WRONG):
+                pass  # nobody reads on: what came before it is what is known
+
+    # Reading --------------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        generator = self._deltas()
+        self._generators.append(generator)
+        return generator
+
+    @property
+    def text_stream(self) -> AsyncIterator[str]:
+        """The text only (of the first answer), as strings."""
+        generator = self._texts()
+        self._generators.append(generator)
+        return generator
+
+    async def _deltas(self) -> AsyncGenerator[Delta, None]:
+        append = self._asm.append
+        while True:
+            for item in self._items:
+                if type(item) is str:
+                    append(item)
+                    yield Delta(item)
+                elif type(item) is Delta:
+                    yield item
+                else:
+                    self._expand(item)
+                    append = self._asm.append
+                    break
+            else:
+                if not await self._more():
+                    return
+
+    async def _texts(self) -> AsyncGenerator[str, None]:
+        append = self._asm.append
+        while True:
+            for item in self._items:
+                if type(item) is str:
+                    append(item)
+                    yield item
+                elif type(item) is Delta:
+                    if item.text and not item.choice:
+                        yield item.text
+                else:
+                    self._expand(item)
+                    append = self._asm.append
+                    break
+            else:
+                if not await self._more():
+                    return
+
+    def _expand(self, item: bytes | tuple[str, bytes]) -> None:
+        """Decodes an event; its deltas come next."""
+        data = item if isinstance(item, bytes) else item[1]
+        try:
+            if not isinstance(item, bytes):
+                raise ErrorEvent
+            deltas = self._asm.event(data)
+        except ErrorEvent:
+            source = self._source
+            self._fail(
+                error_of_event(
+                    source.provider, self.response.headers, data, source._scrub, self.partial
+                )
+            )
+        except _WRONG as error:
+            text = f"an event of the stream is not what it should be: {error}"
+            self._fail(self._make(InvalidReply, text, data), error)
+        if deltas:
+            self._items = chain(deltas, self._items)
+
+    async def _more(self) -> bool:
+        """Gets the next items. False at the end."""
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            return False
+        if self._finished:
+            self._end()
+            return False
+        if self._read is None:
+            raise RuntimeError("use `async with llm.stream(...) as stream`")
+        if self.response._get("closed"):
+            # The block was left.
+            self._fail(self._make(StreamInterrupted, "the stream was left before its end"))
+        try:
+            chunk = await self._read()
+        except RequestError as error:
+            text = f"the stream broke off: {self._source._scrub(str(error))}"
+            self._fail(self._make(StreamInterrupted, text), error)
+        try:
+            items = self._parser.feed(chunk) if chunk else self._parser.finish()
+        except ValueError as error:
+            self._fail(too_large(error, self.response))
+        if items:
+            if self._first is None:
+                self._first = time.monotonic()
+            self._items = iter(items)
+        self._finished = not chunk
+        return True
+
+    def _end(self) -> None:
+        self._ended = True
+        self.response._close_stream()
+        if not self._asm.done:
+            text = "the stream ended before the reply was complete"
+            self._fail(self._make(StreamInterrupted, text))
+
+    def _make(self, cls: type[LLMError], text: str, body: bytes = b"") -> LLMError:
+        source = self._source
+        return cls(
+            text,
+            provider=source.provider,
+            status=self.response.status_code,
+            body=source._scrub(body.decode("utf-8", "replace")).encode() if body else b"",
+            partial=self.partial,
+        )
+
+    def _fail(self, error: Exception, cause: BaseException | None = None) -> NoReturn:
+        self._error = error
+        self._items = iter(())
+        self.response._close_stream()
+        raise error from cause
+
+    # What is known so far -------------------------------------------------------------------
+
+    async def reply(self) -> Reply:
+        """The whole reply; what was not read yet is read."""
+        async for _ in self._deltas():
+            pass
+        return self.partial
+
+    @property
+    def partial(self) -> Reply:
+        """The reply as far as it was read."""
+        if self._whole is not None:
+            return self._whole
+        return self._source._made(self.response, self._asm.full(self._parser.usage))
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self.partial.text
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The tool calls so far; the last one may not be whole before the end."""
+        return self.partial.tool_calls
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens used, as far as the provider has said; most do so at the end."""
+        return self.partial.usage
+
+    @property
+    def first_token_after(self) -> float | None:
+        """Seconds from the request to the first event, None before it."""
+        return None if self._first is None else self._first - self._started
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "failed" if self._error else "open"
+        return f"<Stream of {self._source.provider}, {state}>"
+
+
+_WRONG = (ValueError, TypeError, LookupError, AttributeError, msgspec.DecodeError)
+
+
+def _deltas_of(reply: Reply) -> list[Delta]:
+    """A whole reply as the deltas of a stream."""
+    made = [Delta(reasoning=reply.reasoning)] if reply.reasoning else []
+    if reply.text:
+        made.append(Delta(reply.text))
+    for index, call in enumerate(reply.tool_calls):
+        made.append(Delta(tool_call=ToolCallDelta(index, call.name, call.id, call.arguments)))
+    return made

@@ -1,0 +1,451 @@
+"""OpenAI's chat completions, as spoken by vLLM, Azure and every compatible server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import msgspec
+
+from .._models import Response
+from ._base import LLM, Params, env, set_unless
+from ._embeddings import Embeddings
+from ._messages import parts_of
+from ._reply import Reply
+from ._schema import schema_of
+from ._stream import Assembler, ErrorEvent
+from ._tools import Tool
+from ._types import Delta, ModelInfo, ToolCall, ToolCallDelta, Usage
+
+__all__ = ["OpenAI", "OpenAIReply"]
+
+# What of a reply is read --------------------------------------------------------------------
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Call(msgspec.Struct):
+    function: _Function | None = None
+    id: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: Any = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_Call] | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+    id: str | None = None
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+class OpenAIReply(Reply):
+    """A chat completion."""
+
+    __slots__ = ()
+    provider: ClassVar[str] = "openai"
+    decode: ClassVar[Any] = msgspec.json.Decoder(_Completion).decode
+
+    def _choice(self) -> _Choice:
+        choices: list[_Choice] = self._read().choices
+        return choices[0] if choices else _Choice(_Message())
+
+    @property
+    def text(self) -> str:
+        return _text(self._choice().message)
+
+    @property
+    def texts(self) -> list[str]:
+        return [_text(choice.message) for choice in self._read().choices]
+
+    @property
+    def reasoning(self) -> str:
+        message = self._choice().message
+        return message.reasoning_content or message.reasoning or ""
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        made = []
+        for call in self._choice().message.tool_calls or ():
+            function = call.function or _Function()
+            arguments = function.arguments or "{}"
+            if not isinstance(arguments, str):
+                arguments = msgspec.json.encode(arguments).decode()
+            made.append(ToolCall(function.name or "", arguments, call.id or ""))
+        return made
+
+    @property
+    def finish_reason(self) -> str | None:
+        reason = self._choice().finish_reason
+        return "tool_calls" if reason == "function_call" else reason
+
+    @property
+    def usage(self) -> Usage:
+        usage = self._read().usage or _Usage()
+        return Usage(
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            (usage.prompt_tokens_details or _Details()).cached_tokens,
+            (usage.completion_tokens_details or _Details()).reasoning_tokens,
+        )
+
+    @property
+    def model(self) -> str:
+        return self._read().model or ""
+
+    @property
+    def id(self) -> str:
+        return self._read().id or ""
+
+    @property
+    def message(self) -> dict[str, Any]:
+        choices = self.json().get("choices") or [{"message": {"role": "assistant", "content": ""}}]
+        # Null fields are told, but not taken back by all servers.
+        return {
+            key: value
+            for key, value in choices[0]["message"].items()
+            if value is not None and value != [] or key == "content"
+        }
+
+
+def _text(message: _Message) -> str:
+    content = message.content
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return message.refusal or ""
+    return "".join(part.get("text") or "" for part in parts_of(content))
+
+
+# Streams --------------------------------------------------------------------------------------
+
+
+class _ChoiceSoFar:
+    """One answer of a stream."""
+
+    __slots__ = ("calls", "fields", "finish", "logprobs", "reasoning", "texts")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.reasoning: dict[str, list[str]] = {}
+        self.calls: dict[int, dict[str, Any]] = {}
+        self.fields: dict[str, Any] = {}
+        self.finish: str | None = None
+        self.logprobs: dict[str, Any] | None = None
+
+    def message(self) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            "role": "assistant",
+            "content": "".join(self.texts) if self.texts or not self.calls else None,
+        }
+        for name, pieces in self.reasoning.items():
+            made[name] = "".join(pieces)
+        if self.calls:
+            made["tool_calls"] = [
+                {
+                    **call,
+                    "function": {**call["function"], "arguments": "".join(call["arguments"])},
+                }
+                for _, call in sorted(self.calls.items())
+            ]
+            for call in made["tool_calls"]:
+                del call["arguments"]
+        return {**self.fields, **made}
+
+
+class _Assembler:
+    """Chunks to a chat completion."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._head: dict[str, Any] = {}
+        self._usage: Any = None
+        self._choices: dict[int, _ChoiceSoFar] = {0: _ChoiceSoFar()}
+        self.append = self._choices[0].texts.append
+
+    def event(self, data: bytes) -> list[Delta]:
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return []
+        chunk = msgspec.json.decode(data)
+        if chunk.get("error"):
+            raise ErrorEvent
+        if chunk.get("object") == "error":  # older vLLM
+            raise ErrorEvent
+        choices = chunk.pop("choices", None) or ()
+        if (usage := chunk.pop("usage", None)) is not None:
+            self._usage = usage
+        for key, value in chunk.items():
+            if value is not None or key not in self._head:
+                self._head[key] = value
+        deltas: list[Delta] = []
+        for choice in choices:
+            self._choice(choice, deltas)
+        return deltas
+
+    def _choice(self, choice: dict[str, Any], deltas: list[Delta]) -> None:
+        index = choice.get("index") or 0
+        so_far = self._choices.setdefault(index, _ChoiceSoFar())
+        if (reason := choice.get("finish_reason")) is not None:
+            so_far.finish = reason
+            self.done = True
+        if isinstance(probs := choice.get("logprobs"), dict):
+            kept = so_far.logprobs = so_far.logprobs or {}
+            for key, value in probs.items():
+                if isinstance(value, list):
+                    kept.setdefault(key, [])
+                    kept[key] = [*(kept[key] or ()), *value]
+                else:
+                    kept.setdefault(key, value)
+        for key, value in (choice.get("delta") or {}).items():
+            if key == "content":
+                pieces = [value] if isinstance(value, str) else [_part_text(p) for p in value or ()]
+                for text in filter(None, pieces):
+                    so_far.texts.append(text)
+                    deltas.append(Delta(text, choice=index))
+            elif key in ("reasoning_content", "reasoning") and isinstance(value, str):
+                if value:
+                    so_far.reasoning.setdefault(key, []).append(value)
+                    # Some servers send the same text under both names.
+                    if key == "reasoning_content" or "reasoning_content" not in choice["delta"]:
+                        deltas.append(Delta(reasoning=value, choice=index))
+            elif key == "tool_calls":
+                for call in value or ():
+                    deltas.append(Delta(tool_call=_merge(so_far.calls, call), choice=index))
+            elif key == "role" or value is None:
+                continue
+            elif key == "refusal":
+                so_far.fields[key] = (so_far.fields.get(key) or "") + value
+                if value:
+                    deltas.append(Delta(value, choice=index))
+            elif isinstance(value, list) and isinstance(so_far.fields.get(key), list):
+                so_far.fields[key] += value
+            else:
+                so_far.fields[key] = value
+
+    def full(self, usage: bytes | None) -> dict[str, Any]:
+        choices = [
+            {
+                "index": index,
+                "message": choice.message(),
+                "logprobs": choice.logprobs,
+                "finish_reason": choice.finish,
+            }
+            for index, choice in sorted(self._choices.items())
+        ]
+        return {
+            **self._head,
+            "object": "chat.completion",
+            "choices": choices,
+            "usage": self._usage,
+        }
+
+
+def _part_text(part: Any) -> str:
+    return part if isinstance(part, str) else str(part.get("text") or "")
+
+
+def _merge(calls: dict[int, dict[str, Any]], piece: dict[str, Any]) -> ToolCallDelta:
+    """Adds a piece of a tool call. Servers leave out the index, or the id of later pieces."""
+    index = piece.get("index")
+    if index is None:
+        known = [number for number, call in calls.items() if call.get("id") == piece.get("id")]
+        index = known[0] if known and piece.get("id") else len(calls) - (not piece.get("id"))
+        index = max(index, 0)
+    function = piece.get("function") or {}
+    if piece.get("id") and calls.get(index, piece).get("id") not in ("", piece["id"]):
+        index = len(calls)  # some servers give every call the index 0
+    call = calls.setdefault(
+        index, {"id": "", "type": "function", "function": {"name": ""}, "arguments": []}
+    )
+    name, ident = function.get("name") or "", piece.get("id") or ""
+    arguments = function.get("arguments") or ""
+    if not isinstance(arguments, str):
+        arguments = msgspec.json.encode(arguments).decode()
+    if ident:
+        call["id"] = ident
+    if name:
+        call["function"]["name"] = name
+    call["arguments"].append(arguments)
+    for key, value in piece.items():
+        if key not in ("index", "id", "type", "function") and value is not None:
+            call[key] = value
+    return ToolCallDelta(index, name, ident, arguments)
+
+
+# Requests -------------------------------------------------------------------------------------
+
+
+def _response_format(schema: Any) -> Params:
+    made = schema_of(schema)
+    name = str(made.get("title") or getattr(schema, "__name__", "reply"))
+    name = "".join(c if c.isalnum() and c.isascii() or c in "_-" else "_" for c in name)[:64]
+    inner = {"name": name, "schema": made, "strict": True}
+    return {"type": "json_schema", "json_schema": inner}
+
+
+def _tool_choice(choice: Any) -> Any:
+    if isinstance(choice, str) and choice not in ("auto", "none", "required"):
+        return {"type": "function", "function": {"name": choice}}
+    return choice
+
+
+class OpenAI(LLM):
+    """OpenAI, and every server that speaks its chat completions (``base_url=``).
+
+    Environment: OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID; for Azure
+    AZURE_OPENAI_API_KEY, AZURE_OPENAI_ENDPOINT, OPENAI_API_VERSION.
+
+    Args:
+        organization, project: sent along.
+        azure_endpoint, api_version: Azure's URLs and key style: the model is the deployment.
+        Others as `LLM`. With a `base_url` of one's own no key is needed.
+    """
+
+    provider: ClassVar[str] = "openai"
+    reply_type: ClassVar[type[Reply]] = OpenAIReply
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        azure_endpoint: str | None = None,
+        api_version: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._azure = azure_endpoint is not None or api_version is not None
+        self._organization = organization or env("OPENAI_ORG_ID")
+        self._project = project or env("OPENAI_PROJECT_ID")
+        self._version = ""
+        if self._azure:
+            azure_endpoint = azure_endpoint or base_url or env("AZURE_OPENAI_ENDPOINT")
+            if azure_endpoint is None:
+                raise ValueError("azure_endpoint= or AZURE_OPENAI_ENDPOINT is missing")
+            version = api_version or env("OPENAI_API_VERSION")
+            if version is None:
+                raise ValueError("api_version= or OPENAI_API_VERSION is missing")
+            self._version = f"?api-version={quote(version, safe='')}"
+            url = azure_endpoint.rstrip("/")
+            if not url.endswith("/openai"):
+                url += "/openai"
+            names: tuple[str, ...] = ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY")
+        else:
+            given = base_url or env("OPENAI_BASE_URL")
+            url = given or "https://api.openai.com/v1"
+            names = ("OPENAI_API_KEY",)
+        key = api_key or env(*names)
+        if key is None and (self._azure or given is None):
+            raise self._no_key(*names)
+        super().__init__(api_key=key, base_url=url, **options)
+
+    def _auth_headers(self) -> dict[str, str]:
+        fields = {}
+        if self._key:
+            fields = (
+                {"api-key": self._key} if self._azure else {"Authorization": f"Bearer {self._key}"}
+            )
+        if self._organization:
+            fields["OpenAI-Organization"] = self._organization
+        if self._project:
+            fields["OpenAI-Project"] = self._project
+        return fields
+
+    def _path(self, path: str, model: str) -> str:
+        if not self._azure:
+            return path
+        return f"/deployments/{quote(model, safe='')}{path}{self._version}"
+
+    def _chat_path(self, body: Params, stream: bool) -> str:
+        return self._path("/chat/completions", body["model"])
+
+    def _chat_body(self, messages: list[Params], params: Params, stream: bool) -> Params:
+        if (system := params.pop("system", None)) is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        if (schema := params.pop("schema", None)) is not None:
+            set_unless(params, "response_format", _response_format(schema))
+        if "tool_choice" in params:
+            params["tool_choice"] = _tool_choice(params["tool_choice"])
+        if stream:
+            params["stream"] = True
+            set_unless(params, "stream_options", {"include_usage": True})
+            if params["stream_options"] is False:  # for servers that refuse it
+                del params["stream_options"]
+        return {"messages": messages, **params}
+
+    def _tool(self, tool: Tool | Params) -> Params:
+        if not isinstance(tool, Tool):
+            return tool
+        function = {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+        }
+        return {"type": "function", "function": function}
+
+    def _tool_results(self, results: Sequence[tuple[ToolCall, str, bool]]) -> list[Params]:
+        return [
+            {"role": "tool", "tool_call_id": call.id, "content": text} for call, text, _ in results
+        ]
+
+    def _assembler(self) -> Assembler:
+        return _Assembler()
+
+    # Embeddings and models ------------------------------------------------------------------
+
+    def _embed_request(self, texts: list[str], model: str, params: Params) -> tuple[str, Params]:
+        # A third of the bytes of JSON's numbers, and no parsing of them.
+        body = {"model": model, "input": texts, "encoding_format": "base64", **params}
+        return self._path("/embeddings", model), body
+
+    def _embeddings(self, response: Response, model: str) -> Embeddings:
+        found = _decode_embeddings(response.content)
+        used = (found.usage or _Usage()).prompt_tokens
+        rows = [row.embedding for row in sorted(found.data, key=lambda row: row.index)]
+        return Embeddings(rows, model=found.model or model, usage=Usage(used), response=response)
+
+    async def models(self) -> list[ModelInfo]:
+        path = f"/models{self._version}"
+        return [ModelInfo(item["id"], item) for item in (await self._get(path)).get("data") or ()]
+
+
+class _Row(msgspec.Struct):
+    embedding: str | list[float]
+    index: int = 0
+
+
+class _Rows(msgspec.Struct):
+    data: list[_Row]
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+_decode_embeddings = msgspec.json.Decoder(_Rows).decode
