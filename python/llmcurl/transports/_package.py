@@ -16,6 +16,13 @@ _STAND_INS = {
     "InvalidHeader": "LocalProtocolError",
 }
 
+# CURLcodes that the reference's classes see differently than ours do.
+_UNKNOWN_PROXY = 5  # CURLE_COULDNT_RESOLVE_PROXY
+_ABORTED = 42  # our refusal to send again what an old connection may have delivered
+_RECEIVE = 56
+#: The proxy has not refused: it closed, or spoke no HTTP.
+_NO_PROXY_ANSWER = ("CONNECT aborted", "response 0")
+
 
 class Package:
     """The classes of one package.
@@ -45,15 +52,15 @@ class Package:
 
     def error(self, error: exc.HTTPError | exc.ClientClosed, request: Any) -> Exception:
         """The package's exception for one of ours, with the request it belongs to."""
-        kind: Any = self._errors.get(type(error))
+        kind: Any = self._errors.get(type(error), self.module.TransportError)
         if isinstance(error, exc.ClientClosed):
             kind = self.module.ReadError  # the reference's sockets are closed under their readers
-        elif getattr(error, "code", 0) == 5:
-            kind = self.ConnectError  # a proxy whose name is unknown is like any other host
-        elif getattr(error, "code", 0) == 42:
-            # Our own refusal to send again what an old connection may have delivered.
-            kind = self.module.RemoteProtocolError
-        elif kind is None:
-            kind = self.module.TransportError
+        elif isinstance(error, exc.RequestError):
+            if error.code == _UNKNOWN_PROXY:
+                kind = self.ConnectError  # as for any other host
+            elif error.code == _ABORTED:
+                kind = self.module.RemoteProtocolError
+            elif error.code == _RECEIVE and error.curl_text.endswith(_NO_PROXY_ANSWER):
+                kind = self.module.RemoteProtocolError
         made: Exception = kind(str(error), request=request)
         return made
