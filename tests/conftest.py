@@ -40,6 +40,10 @@ def native():
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if uvloop is not None:  # the first loop that runs opens a pipe that stays for the life of the process
+        loop = uvloop.new_event_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
     config.addinivalue_line("markers", "leaves_traces: the check for live objects, descriptors and threads is off")
 
 

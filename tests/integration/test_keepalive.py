@@ -127,6 +127,15 @@ async def test_a_server_that_always_closes_after_a_request_ends_the_replays(clie
     assert chaos.count("/cut") <= 2
 
 
+@pytest.mark.parametrize(("after", "times"), [(0, 2), (5, 1)])
+async def test_a_replay_goes_to_a_fresh_connection_although_others_are_idle(client, chaos: Chaos, after: int, times: int) -> None:
+    await asyncio.gather(*(client.get(chaos.url("/ok?ms=50")) for _ in range(10)))
+    assert chaos.new_connections == 10
+    with pytest.raises(llmcurl.RemoteProtocolError):
+        await client.get(chaos.url(f"/cut?after={after}"))
+    assert chaos.count("/cut") == times
+
+
 async def test_uvicorn_closing_idle_connections_never_shows(client, asgi) -> None:
     """uvicorn drops connections after its idle second; the calls hit all moments around it."""
     for pause in (0.9, 0.97, 1.0, 1.02, 1.1):

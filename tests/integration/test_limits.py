@@ -62,6 +62,20 @@ async def test_a_held_stream_occupies_its_place(chaos: Chaos) -> None:
         assert (await client.get(chaos.url("/ok"))).status_code == 200
 
 
+async def test_streams_read_to_their_end_pass_their_places_on(chaos: Chaos) -> None:
+    async def one(client) -> int:
+        async with client.stream("GET", chaos.url("/bytes?n=3000000")) as response:
+            got = 0
+            async for piece in response.aiter_bytes():
+                got += len(piece)
+                await asyncio.sleep(0)  # slower than the server: the transfer is paused now and then
+            return got
+
+    async with llmcurl.AsyncClient(limits=Limits(max_connections=5)) as client:
+        sizes = await asyncio.wait_for(asyncio.gather(*(one(client) for _ in range(20))), 20)
+    assert sizes == [3_000_000] * 20 and chaos.new_connections == 5
+
+
 async def test_a_call_that_gave_up_waiting_leaves_the_queue_in_order(chaos: Chaos) -> None:
     async with llmcurl.AsyncClient(limits=Limits(max_connections=1)) as client:
         async with client.stream("GET", chaos.url("/drip?n=1000&ms=5")):
