@@ -140,11 +140,14 @@ struct lc_xfer {
   unsigned up_paused : 1;
   unsigned up_started : 1;
   unsigned in_paused : 1;
+  unsigned was_reset : 1; /* the kept connection, that is */
+  unsigned counted_paused : 1; /* in lane->paused */
   unsigned bad_head : 1; /* the status line is none */
   unsigned replay_unsent_only : 1; /* not even idempotent methods go out twice */
   unsigned retried : 1;            /* put back into the queue for want of descriptors */
   unsigned http_version : 2;       /* 0 = the pool's choice, 1 = 1.1 */
   unsigned one_shot : 1;           /* its connection is not kept */
+  unsigned fresh : 1;              /* on a connection of its own: kept ones kept dying */
   char error[CURL_ERROR_SIZE];
 };
 
@@ -161,12 +164,15 @@ struct lc_slot {
   uint8_t http_version;
   unsigned one_shot : 1;
   unsigned secured : 1; /* TLS options are set */
+  unsigned fresh : 1;
   unsigned emfile : 1;
-  unsigned refused : 1; /* a replay was refused in the prereq callback */
-  uint8_t tries; /* times the request was about to be sent */
+  unsigned refused : 1; /* libcurl was kept from sending it a second time */
+  unsigned replay : 1; /* though that would be safe */
+  uint8_t tries; /* 1 when the request was about to be sent */
   uint8_t opened; /* entries of `fds`: sockets opened for it that are not connected yet */
   int fds[LC_CANDIDATES];
   int local_port;
+  uint64_t received_before; /* bytes its kept connection had received, UINT64_MAX = not known */
   char error[CURL_ERROR_SIZE];
 };
 
@@ -180,9 +186,8 @@ struct lc_lane {
   lc_timer watch; /* the end of keep-alive; silence of a lane that has transfers */
   int64_t last_event; /* ns */
   uint32_t active; /* transfers */
-  uint32_t starting; /* of these: not yet run since they were added */
+  uint32_t paused; /* of these: waiting for their owner, unwatched like an idle one */
   uint32_t socks; /* open sockets */
-  uint32_t idle; /* of these: known to be kept and alive */
   uint32_t dead; /* of these: closed by the peer while idle */
   uint8_t where; /* 0 none, else index into origin->lanes + 1 */
   unsigned kicked : 1;
@@ -250,7 +255,6 @@ struct lc_pool {
   lc_queue queue;
   uint32_t active; /* transfers */
   uint32_t keeping; /* transfers whose connection will be kept */
-  uint32_t idle; /* kept connections, all lanes */
   uint32_t conns; /* open sockets, all lanes */
   uint32_t dead; /* of these: closed by the peer while idle */
   uint64_t started_total, connections_total;
@@ -264,23 +268,21 @@ typedef struct lc_sock {
   uint8_t mask; /* LC_EV_* registered */
   unsigned ours : 1; /* made by our open-socket callback: stays registered */
   unsigned registered : 1;
-  unsigned idle : 1; /* kept, no transfer on it */
   unsigned dead : 1; /* its peer closed it while idle */
-  unsigned partial : 1; /* bytes came that are no header line yet */
+  unsigned reset : 1; /* an error was seen on it */
 } lc_sock;
 
-/* What the kernel said of a connection that was closed while in use. */
+/* What is known of a connection that was closed while in use. */
 typedef struct lc_obituary {
   int local_port;
-  int partial; /* bytes of an answer had come */
-  int64_t unacked; /* bytes sent and never taken by the peer's kernel */
+  uint64_t received; /* bytes, all told */
+  unsigned reset : 1; /* by the peer, rather than closed */
 } lc_obituary;
 
 #define LC_OBITUARIES 16
 
 typedef struct lc_stats {
   uint64_t started, finished, cancelled, rescues, replays, connections, runs;
-  uint64_t progress; /* header lines, body pieces and ends: did an event bring any? */
 } lc_stats;
 
 struct lc_reactor {
@@ -289,6 +291,7 @@ struct lc_reactor {
   lc_sock *socks; /* owned, indexed by fd */
   uint32_t socks_cap;
   uint32_t gen;
+  int *fd_of_port; /* owned: the socket with that local port, 65,536 entries */
   int64_t now; /* read once per step */
   lc_pool *pools;
   lc_lane *kick_head, *kick_tail;

@@ -8,8 +8,6 @@
 #include "socks.h"
 #include "xfer.h"
 
-#include <sys/socket.h>
-
 #define SILENCE (5000 * LC_MS) /* a lane with transfers and no event for so long gets one perform */
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
@@ -94,14 +92,21 @@ static void unlist(lc_lane *lane)
   lane->where = 0;
 }
 
+uint32_t lc_lane_idle(const lc_lane *lane)
+{
+  uint32_t alive = lane->socks - lane->dead;
+  return alive > lane->active ? alive - lane->active : 0;
+}
+
 void lc_lane_relist(lc_lane *lane)
 {
   lc_origin *origin = lane->origin;
   uint8_t where;
 
-  if(lane->active >= origin->width)
+  /* libcurl may take a connection whose peer has left for a live one */
+  if(lane->active >= origin->width || lane->dead)
     where = LC_LANES_FULL;
-  else if(origin->proto == LC_PROTO_H2 ? lane->socks > 0 : lane->idle > lane->starting)
+  else if(origin->proto == LC_PROTO_H2 ? lane->socks > 0 : lc_lane_idle(lane))
     where = LC_LANES_IDLE;
   else
     where = LC_LANES_ROOM;
@@ -180,7 +185,6 @@ CURLMcode lc_lane_add(lc_lane *lane, lc_xfer *x)
     x->next->prev = x;
   lane->xfers = x;
   lane->active++;
-  lane->starting++;
   pool->active++;
   if(!x->one_shot)
     pool->keeping++;
@@ -214,8 +218,10 @@ void lc_lane_remove(lc_lane *lane, lc_xfer *x)
   pool->stalled = 0;
   if(!x->one_shot)
     pool->keeping--;
-  if(lane->starting > lane->active)
-    lane->starting = lane->active;
+  if(x->counted_paused) {
+    x->counted_paused = 0;
+    lane->paused--;
+  }
   if(!lane->active) {
     lc_reactor *r = pool->reactor;
     int64_t keep = pool->config.keepalive_expiry;
@@ -228,13 +234,11 @@ void lc_lane_remove(lc_lane *lane, lc_xfer *x)
   lc_lane_relist(lane);
 }
 
-/* Ends what libcurl says is done. `fd` is the socket whose event was served,
- * -1 for none: a single transfer that ended well left its connection there. */
-static void harvest(lc_lane *lane, int fd)
+/* Ends what libcurl says is done. */
+static void harvest(lc_lane *lane)
 {
-  lc_reactor *r = lane->origin->pool->reactor;
   CURLMsg *msg;
-  int left, count = 0, kept = 1;
+  int left;
 
   while((msg = curl_multi_info_read(lane->multi, &left)) != NULL) {
     CURLcode result = msg->data.result; /* msg goes with remove_handle */
@@ -248,12 +252,11 @@ static void harvest(lc_lane *lane, int fd)
       continue;
     slot = (lc_slot *)(void *)private_data;
     x = slot->xfer;
-    count++;
     if(!result && !x->head.complete)
       result = CURLE_PARTIAL_FILE; /* libcurl takes a head cut short for a whole one */
-    if(result || x->one_shot)
-      kept = 0;
     if(result && slot->emfile && lc_pool_requeue(x))
+      continue;
+    if(result && slot->refused && slot->replay && lc_pool_send_fresh(x))
       continue;
     if(result && x->bad_head)
       result = CURLE_WEIRD_SERVER_REPLY;
@@ -264,8 +267,6 @@ static void harvest(lc_lane *lane, int fd)
     else
       lc_xfer_finish(x, (lc_reason)x->reason, result);
   }
-  if(count == 1 && kept && fd >= 0)
-    lc_sock_idle(r, fd);
 }
 
 void lc_lane_run(lc_lane *lane)
@@ -274,25 +275,14 @@ void lc_lane_run(lc_lane *lane)
   CURLMcode code = curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running);
   LC_ASSERT(!code);
   (void)code;
-  lane->starting = 0;
-  harvest(lane, -1);
+  harvest(lane);
   lc_lane_relist(lane);
-}
-
-/* The peer has closed: what lies in front of the end? After it libcurl sees
- * both in one go, and a request without an answer looks like one that got none. */
-static void note_partial(lc_reactor *r, int fd)
-{
-  char byte;
-  if(recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
-    r->socks[fd].partial = 1;
 }
 
 void lc_lane_event(lc_lane *lane, int fd, unsigned events)
 {
   lc_reactor *r = lane->origin->pool->reactor;
   int running = 0, bits = 0;
-  uint64_t progress;
   CURLMcode code;
 
   if(events & (LC_EV_IN | LC_EV_HUP))
@@ -302,15 +292,12 @@ void lc_lane_event(lc_lane *lane, int fd, unsigned events)
   if(events & LC_EV_ERR)
     bits |= CURL_CSELECT_ERR;
   lane->last_event = r->now;
-  if((events & LC_EV_HUP) && !lane->origin->https)
-    note_partial(r, fd);
-  progress = r->stats.progress;
+  if(events & LC_EV_ERR)
+    r->socks[fd].reset = 1;
   code = curl_multi_socket_action(lane->multi, fd, bits, &running);
   LC_ASSERT(!code);
   (void)code;
-  if((events & LC_EV_IN) && r->stats.progress == progress && !lane->origin->https)
-    r->socks[fd].partial = 1; /* libcurl read something that is no whole line */
-  harvest(lane, fd);
+  harvest(lane);
 }
 
 void lc_lane_watch(lc_lane *lane)
@@ -330,7 +317,7 @@ void lc_lane_watch(lc_lane *lane)
     LC_ASSERT(!code);
     (void)code;
     lane->last_event = r->now;
-    harvest(lane, -1);
+    harvest(lane);
     if(r->stats.finished != before || r->news_tail != news)
       r->stats.rescues++; /* something had been left lying */
   }

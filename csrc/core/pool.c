@@ -166,7 +166,7 @@ static void sweep_origin(lc_origin *origin, void *arg)
     lc_lane *lane = origin->lanes[i];
     while(lane) {
       lc_lane *next = lane->next;
-      if(!lane->active && (all || (lane->socks && lane->socks == lane->dead)))
+      if(!lane->active && (all || lane->dead))
         lc_lane_free(lane);
       lane = next;
     }
@@ -299,10 +299,11 @@ static int retire_one(lc_pool *pool, const lc_origin *except)
   uint32_t fd;
   for(fd = 0; fd < r->socks_cap; fd++) {
     lc_sock *s = &r->socks[fd];
-    if(s->lane && s->idle && s->lane->origin->pool == pool && s->lane->origin != except) {
+    if(s->lane && s->ours && !s->want && !s->dead && !s->lane->paused && s->lane->origin->pool == pool && s->lane->origin != except &&
+       lc_lane_idle(s->lane)) {
       lc_lane *lane = s->lane;
       lc_sock_died(r, (int)fd);
-      if(!lane->active && lane->socks == lane->dead)
+      if(!lane->active)
         lc_lane_free(lane); /* closes it as well */
       else
         (void)shutdown((int)fd, SHUT_RDWR);
@@ -312,12 +313,17 @@ static int retire_one(lc_pool *pool, const lc_origin *except)
   return 0;
 }
 
+uint32_t lc_pool_idle(const lc_pool *pool)
+{
+  uint32_t alive = pool->conns - pool->dead;
+  return alive > pool->active ? alive - pool->active : 0;
+}
+
 /* How many connections the transfers and kept connections of the pool stand for. */
 static uint32_t connections_taken(const lc_pool *pool)
 {
-  uint32_t counted = pool->active + pool->idle;
   uint32_t open = pool->conns - pool->dead;
-  return counted > open ? counted : open;
+  return pool->active > open ? pool->active : open;
 }
 
 /* 1 when the transfer at the head of the queue may start now. */
@@ -353,7 +359,7 @@ static void start_one(lc_pool *pool, lc_xfer *x)
   if(!slot)
     goto error;
   x->started = pool->reactor->now;
-  x->one_shot = !reuse && pool->keeping + pool->idle >= pool->config.max_keepalive;
+  x->one_shot = !reuse && pool->keeping + lc_pool_idle(pool) >= pool->config.max_keepalive;
   code = lc_slot_load(slot, x);
   if(code) {
     slot->xfer = x;
@@ -427,28 +433,45 @@ void lc_pool_scout_done(lc_origin *origin, lc_xfer *failed)
   origin->pool->reactor->start_wanted = 1;
 }
 
-int lc_pool_requeue(lc_xfer *x)
+/* Out of libcurl and to the front of the queue. */
+static void put_back(lc_xfer *x)
 {
   lc_pool *pool = x->pool;
-  lc_origin *origin = x->target->origin;
-
-  if(pool->active <= 1) {
-    /* nobody whose end would help; idle connections might */
-    if(x->retried || !pool->idle)
-      return 0;
-    x->retried = 1;
-  }
-  if(origin->scout == x)
-    origin->scout = NULL;
+  if(x->target->origin->scout == x)
+    x->target->origin->scout = NULL;
   lc_lane_remove(x->lane, x);
-  pool->stalled = pool->active > 0;
+  lc_slot_settle(x->slot, -1);
   lc_slot_give(x->slot);
   x->state = LC_XFER_QUEUED;
   x->started = x->connected = 0;
   lc_queue_push_front(&pool->queue, x);
   lc_xfer_rearm(x);
-  pool->sweep = pool->sweep_all = 1;
   pool->reactor->start_wanted = 1;
+}
+
+int lc_pool_send_fresh(lc_xfer *x)
+{
+  if(x->fresh)
+    return 0;
+  x->fresh = 1;
+  put_back(x);
+  x->pool->reactor->stats.replays++;
+  return 1;
+}
+
+int lc_pool_requeue(lc_xfer *x)
+{
+  lc_pool *pool = x->pool;
+
+  if(pool->active <= 1) {
+    /* nobody whose end would help; idle connections might */
+    if(x->retried || !lc_pool_idle(pool))
+      return 0;
+    x->retried = 1;
+  }
+  put_back(x);
+  pool->stalled = pool->active > 0;
+  pool->sweep = pool->sweep_all = 1;
   return 1;
 }
 
@@ -456,6 +479,6 @@ void lc_pool_lane_settled(lc_lane *lane)
 {
   lc_pool *pool = lane->origin->pool;
   /* freed at the end of the step: libcurl may be running it now */
-  if(pool->closed || (lane->socks && lane->socks == lane->dead))
+  if(pool->closed || lane->dead)
     pool->sweep = 1;
 }

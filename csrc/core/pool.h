@@ -28,12 +28,17 @@ lc_target *lc_target_new(lc_pool *pool, const char *url, size_t url_len, const c
 lc_target *lc_target_ref(lc_target *t);
 void lc_target_unref(lc_target *t);
 
+/* Kept connections that no transfer uses. */
+uint32_t lc_pool_idle(const lc_pool *pool);
 /* Starts what may start, `most` at the most. Returns 1 when more are waiting. */
 int lc_pool_start(lc_pool *pool, unsigned most);
 /* The name of the origin is known, or `failed` could not be resolved. */
 void lc_pool_scout_done(lc_origin *origin, lc_xfer *failed);
 /* Out of descriptors: back to the front of the queue if that can help. Returns 0 if it cannot. */
 int lc_pool_requeue(lc_xfer *x);
+/* The kept connection died and sending again is safe: once more, on a fresh one.
+ * Returns 0 when that was tried already. */
+int lc_pool_send_fresh(lc_xfer *x);
 /* A lane has no transfer left. */
 void lc_pool_lane_settled(lc_lane *lane);
 /* Frees lanes without transfers: all, or those with no usable connection left. */

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define BATCH 256
+#define PORTS 65536
 #define KICKS 512 /* libcurl may ask to be run again at once, but not for ever */
 #define CLOCK_EVERY 8 /* events served between two looks at the clock */
 
@@ -36,6 +37,14 @@ lc_reactor *lc_reactor_new(void)
     return NULL;
   }
   lc_timers_init(&r->timers);
+  r->fd_of_port = lc_calloc(PORTS, sizeof(*r->fd_of_port));
+  if(!r->fd_of_port) {
+    lc_evset_close(&r->ev);
+    pthread_mutex_destroy(&r->foreign_lock);
+    lc_free(r);
+    errno = ENOMEM;
+    return NULL;
+  }
   r->refs = 1;
   r->now = lc_now();
   r->pid_gen = lc_fork_generation();
@@ -59,6 +68,7 @@ void lc_reactor_unref(lc_reactor *r)
   lc_evset_close(&r->ev);
   pthread_mutex_destroy(&r->foreign_lock);
   lc_free(r->socks);
+  lc_free(r->fd_of_port);
   lc_free(r);
   lc_live_add(LC_LIVE_REACTOR, -1);
 }
@@ -141,7 +151,7 @@ static void idle_event(lc_reactor *r, lc_sock *s, int fd, unsigned events)
   lc_lane *lane = s->lane;
   char byte;
 
-  if(s->idle || !lane->active) {
+  if(s->ours && (!lane->paused || !lane->active)) {
     int gone = (events & (LC_EV_HUP | LC_EV_ERR)) != 0;
     if(!gone && !lane->origin->https) {
       /* an end of file, or an answer nobody asked for: of no use any more */
@@ -262,10 +272,12 @@ int lc_reactor_step(lc_reactor *r, int64_t budget)
   take_foreign(r);
   apply_drops(r);
   end = begin + budget;
-  run_kicked(r, begin + budget / 2);
+  /* first of all, which kept connections have died: none of them is used again */
+  poll_once(r, begin + budget / 2);
+  sweep_pools(r);
+  run_kicked(r, end);
   if(r->start_wanted)
-    more = start_pools(r, begin + budget / 2);
-  poll_once(r, end);
+    more = start_pools(r, end);
   r->now = lc_now();
   run_timers(r);
   run_kicked(r, end);

@@ -60,9 +60,7 @@ static int on_seek(void *userp, curl_off_t offset, int origin)
   return CURL_SEEKFUNC_FAIL;
 }
 
-/* 1 when not a byte of the request was given to the kernel. Reads a counter of
- * the handle, which libcurl allows here. */
-static int nothing_sent(const lc_slot *slot)
+int lc_slot_nothing_sent(const lc_slot *slot)
 {
   long size = 0;
   return !curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &size) && size == 0;
@@ -81,34 +79,57 @@ static int local_port_of(int fd)
   return 0;
 }
 
+static uint64_t bytes_received(int fd)
+{
+  struct tcp_info info;
+  socklen_t len = sizeof(info);
+  memset(&info, 0, sizeof(info));
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) ? 0 : info.tcpi_bytes_received;
+}
+
 void lc_slot_settle(lc_slot *slot, int local_port)
 {
   int i;
-  for(i = 0; i < slot->opened; i++)
-    if(local_port < 0 || (slot->opened > 1 && local_port_of(slot->fds[i]) != local_port))
+  for(i = 0; i < slot->opened; i++) {
+    if(local_port > 0 && local_port_of(slot->fds[i]) == local_port)
+      slot->pool->reactor->fd_of_port[(uint16_t)local_port] = slot->fds[i];
+    else if(local_port < 0 || slot->opened > 1)
       lc_sock_closing(slot->pool->reactor, slot->fds[i]);
+  }
   slot->opened = 0;
 }
 
 /* Called when the connection stands and the request is about to be sent; a
- * second time in one transfer when libcurl, having got no byte of an answer
- * on a kept connection, wants to send it again on a fresh one. */
+ * second time in one transfer when libcurl, having got no byte of an answer on
+ * a kept connection, wants to send it again. That is stopped here: libcurl
+ * would send a POST twice, and would try kept connections that are dead, too.
+ * Where it is safe the transfer goes back to the queue for a fresh one. */
 static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_port)
 {
   lc_slot *slot = userp;
   lc_xfer *x = slot->xfer;
+  int fresh;
   (void)ip;
   (void)local_ip;
   (void)port;
+  fresh = slot->opened > 0;
   lc_slot_settle(slot, local_port);
-  if(slot->tries && !lc_xfer_may_replay(x, slot->local_port, nothing_sent(slot))) {
-    slot->refused = 1;
-    return CURL_PREREQFUNC_ABORT;
-  }
-  if(slot->tries)
+  if(slot->tries) {
+    slot->replay = lc_xfer_may_replay(x) ? 1 : 0;
+    if(!slot->replay || !fresh) {
+      slot->refused = 1;
+      return CURL_PREREQFUNC_ABORT;
+    }
     x->pool->reactor->stats.replays++;
-  if(slot->tries < UINT8_MAX)
-    slot->tries++;
+  }
+  slot->received_before = UINT64_MAX;
+  if(!fresh && !x->target->origin->https && lc_xfer_idempotent(x)) {
+    /* should it die, did any byte of an answer come? Over TLS that cannot be told */
+    int fd = x->pool->reactor->fd_of_port[(uint16_t)local_port];
+    if(fd > 0 && local_port_of(fd) == local_port)
+      slot->received_before = bytes_received(fd);
+  }
+  slot->tries = 1;
   slot->local_port = local_port;
   lc_xfer_on_connected(x);
   return CURL_PREREQFUNC_OK;
@@ -138,30 +159,21 @@ static curl_socket_t on_open(void *userp, curlsocktype purpose, struct curl_sock
   return fd;
 }
 
-/* Notes, for a connection closed while in use, how much of what was sent the
- * peer's kernel never took: all of it unacknowledged proves that no server saw
- * the request (tcp(7), struct tcp_info). */
+/* Notes what is known of a connection that is closed while in use, for the
+ * question whether its request may be sent again. */
 static void write_obituary(lc_reactor *r, int fd)
 {
-  struct tcp_info info;
-  socklen_t len = sizeof(info);
-  lc_obituary *o;
-
-  memset(&info, 0, sizeof(info));
-  if(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
-    return;
-  o = &r->dead[r->dead_next++ % LC_OBITUARIES];
+  lc_obituary *o = &r->dead[r->dead_next++ % LC_OBITUARIES];
   o->local_port = local_port_of(fd);
-  o->partial = r->socks[fd].partial;
-  /* bytes_acked counts the SYN as well */
-  o->unacked = (int64_t)(info.tcpi_bytes_sent - info.tcpi_bytes_retrans) - (int64_t)info.tcpi_bytes_acked + 1;
+  o->received = bytes_received(fd);
+  o->reset = r->socks[fd].reset;
 }
 
 static int on_close(void *userp, curl_socket_t fd)
 {
   lc_reactor *r = userp;
   lc_sock *s = (uint32_t)fd < r->socks_cap ? &r->socks[fd] : NULL;
-  if(s && s->lane && !s->idle && s->lane->active)
+  if(s && s->lane && s->lane->active)
     write_obituary(r, fd);
   lc_sock_closing(r, fd);
   return close(fd);
@@ -362,7 +374,7 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
   slot->tries = 0;
   slot->opened = 0;
   slot->local_port = 0;
-  slot->emfile = slot->refused = 0;
+  slot->emfile = slot->refused = slot->replay = 0;
   if(!slot->secured && (x->target->origin->https || slot->pool->config.proxy)) {
     code = setup_tls(easy, slot->pool);
     if(code)
@@ -395,6 +407,10 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
   if(slot->one_shot != x->one_shot) {
     SET(CURLOPT_FORBID_REUSE, (long)x->one_shot);
     slot->one_shot = x->one_shot;
+  }
+  if(slot->fresh != x->fresh) {
+    SET(CURLOPT_FRESH_CONNECT, (long)x->fresh);
+    slot->fresh = x->fresh;
   }
   slot->xfer = x;
   x->slot = slot;

@@ -18,6 +18,9 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x);
 /* The connection stands on the socket with this local port (-1: there is none).
  * libcurl 7.88 closes the sockets of other attempts without telling. */
 void lc_slot_settle(lc_slot *slot, int local_port);
+/* 1 when not a byte of the request was given to the kernel. Reads a counter of
+ * the handle, which libcurl allows in a callback, too. */
+int lc_slot_nothing_sent(const lc_slot *slot);
 /* Unties it from its transfer; back to the pool's free list. */
 void lc_slot_give(lc_slot *slot);
 void lc_slot_free(lc_slot *slot);

@@ -50,21 +50,19 @@ static void start_life(lc_reactor *r, lc_sock *s, lc_lane *lane)
   s->gen = r->gen;
 }
 
-static void set_idle(lc_sock *s, unsigned idle)
+static void set_dead(lc_sock *s, unsigned dead)
 {
-  if(s->idle == idle)
+  if(s->dead == dead)
     return;
-  s->idle = idle;
-  s->partial = 0;
-  if(idle) {
-    s->lane->idle++;
-    s->lane->origin->pool->idle++;
+  s->dead = dead;
+  if(dead) {
+    s->lane->dead++;
+    s->lane->origin->pool->dead++;
   }
   else {
-    s->lane->idle--;
-    s->lane->origin->pool->idle--;
+    s->lane->dead--;
+    s->lane->origin->pool->dead--;
   }
-  lc_lane_relist(s->lane);
 }
 
 lc_rc lc_sock_opened(lc_reactor *r, int fd, lc_lane *lane)
@@ -78,6 +76,7 @@ lc_rc lc_sock_opened(lc_reactor *r, int fd, lc_lane *lane)
   lane->origin->pool->conns++;
   lane->origin->pool->connections_total++;
   r->stats.connections++;
+  lc_lane_relist(lane);
   return LC_OK;
 }
 
@@ -88,15 +87,12 @@ void lc_sock_closing(lc_reactor *r, int fd)
     return;
   if(s->registered)
     lc_evset_del(&r->ev, fd);
-  set_idle(s, 0);
+  set_dead(s, 0);
   if(s->ours) {
     s->lane->socks--;
     s->lane->origin->pool->conns--;
-    if(s->dead) {
-      s->lane->dead--;
-      s->lane->origin->pool->dead--;
-    }
     r->start_wanted = 1;
+    lc_lane_relist(s->lane);
   }
   s->lane = NULL;
 }
@@ -127,9 +123,13 @@ lc_rc lc_sock_want(lc_reactor *r, int fd, lc_lane *lane, unsigned want)
       return LC_OK;
     start_life(r, s, lane); /* libcurl's own: the resolver's wake-up */
   }
+  if(want && !s->want)
+    s->reset = 0; /* a new use of it */
   s->want = (uint8_t)want;
-  if(want)
-    set_idle(s, 0);
+  if(want && s->ours && s->dead) {
+    set_dead(s, 0); /* it was not idle after all */
+    lc_lane_relist(lane);
+  }
   if(!s->ours) {
     if(want)
       return register_mask(r, fd, s, want);
@@ -158,22 +158,11 @@ void lc_sock_mute(lc_reactor *r, int fd)
   (void)register_mask(r, fd, s, s->want);
 }
 
-void lc_sock_idle(lc_reactor *r, int fd)
-{
-  lc_sock *s = (uint32_t)fd < r->socks_cap ? &r->socks[fd] : NULL;
-  if(s && s->lane && s->ours && !s->want && !s->dead)
-    set_idle(s, 1);
-}
-
 void lc_sock_died(lc_reactor *r, int fd)
 {
   lc_sock *s = &r->socks[fd];
-  set_idle(s, 0);
-  if(!s->dead) {
-    s->dead = 1;
-    s->lane->dead++;
-    s->lane->origin->pool->dead++;
-  }
+  set_dead(s, 1);
+  lc_lane_relist(s->lane);
   if(s->registered) {
     lc_evset_del(&r->ev, fd);
     s->registered = 0;

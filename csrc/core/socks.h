@@ -24,8 +24,6 @@ lc_rc lc_sock_want(lc_reactor *r, int fd, lc_lane *lane, unsigned want);
 /* Takes out of the registration what nobody waits for (a level-triggered event
  * that is not served would come again at once). */
 void lc_sock_mute(lc_reactor *r, int fd);
-/* The transfer on it is over and the connection was kept. */
-void lc_sock_idle(lc_reactor *r, int fd);
 /* An idle one was closed by its peer. */
 void lc_sock_died(lc_reactor *r, int fd);
 

@@ -286,7 +286,6 @@ void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
     lc_pool_scout_done(origin, code == CURLE_COULDNT_RESOLVE_HOST ? x : NULL);
   x->phase_at_end = phase_of(x);
   x->state = LC_XFER_DONE;
-  pool->reactor->stats.progress++;
   lc_timer_clear(&x->timer);
   pool->reactor->start_wanted = 1;
   lc_xfer_tell(x, LC_NEWS_DONE);
@@ -337,13 +336,26 @@ void lc_xfer_free_spares(lc_reactor *r)
 
 /* ---- body bytes in both directions ---- */
 
+/* Keeps count, in its lane, of the transfers libcurl does not watch for us. */
+static void note_paused(lc_xfer *x)
+{
+  unsigned paused = x->in_paused || x->up_paused;
+  if(paused == x->counted_paused)
+    return;
+  x->counted_paused = paused;
+  if(paused)
+    x->lane->paused++;
+  else
+    x->lane->paused--;
+}
+
 size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
 {
-  x->pool->reactor->stats.progress++;
   x->activity = x->pool->reactor->now;
   if(x->streaming) {
     if(lc_buf_len(&x->in) >= x->in_high) {
       x->in_paused = 1; /* libcurl keeps these bytes and gives them again */
+      note_paused(x);
       return CURL_WRITEFUNC_PAUSE;
     }
     if(lc_buf_append(&x->in, data, len)) {
@@ -368,7 +380,6 @@ size_t lc_xfer_on_header(lc_xfer *x, const char *line, size_t len)
 {
   lc_rc rc;
   x->activity = x->pool->reactor->now;
-  x->pool->reactor->stats.progress++;
   rc = lc_head_line(&x->head, line, len);
   if(rc == LC_EOF) {
     lc_origin *origin = x->target->origin;
@@ -396,6 +407,7 @@ size_t lc_xfer_on_read(lc_xfer *x, char *out, size_t room)
     if(x->up_eof)
       return 0;
     x->up_paused = 1;
+    note_paused(x);
     lc_xfer_tell(x, LC_NEWS_WANT);
     return CURL_READFUNC_PAUSE;
   }
@@ -416,6 +428,7 @@ static void apply_pause(lc_xfer *x)
   lc_lane *lane = x->lane;
   int mask = (x->in_paused ? CURLPAUSE_RECV : 0) | (x->up_paused ? CURLPAUSE_SEND : 0);
   x->activity = lc_now();
+  note_paused(x);
   code = curl_easy_pause(x->slot->easy, mask);
   if(code) {
     lc_xfer_finish(x, (lc_reason)x->reason, code);
@@ -466,30 +479,9 @@ void lc_xfer_on_connected(lc_xfer *x)
   lc_xfer_rearm(x);
 }
 
-int lc_xfer_may_replay(lc_xfer *x, int local_port, int nothing_sent)
+int lc_xfer_idempotent(const lc_xfer *x)
 {
-  const lc_reactor *r = x->pool->reactor;
-  int64_t sent = (int64_t)x->body_len + (x->headers ? x->headers->bytes : 0);
-  unsigned i;
-
-  if(x->head.status || x->up_started)
-    return 0;
-  if(nothing_sent)
-    return 1;
-  for(i = 0; i < LC_OBITUARIES && i < r->dead_next; i++) {
-    const lc_obituary *o = &r->dead[(r->dead_next - 1 - i) % LC_OBITUARIES];
-    if(o->local_port != local_port || !local_port)
-      continue;
-    if(o->partial)
-      return 0;
-    /* a short request goes out in one segment: taken whole or not at all */
-    if(sent < SENT_AT_ONCE && o->unacked > 0 && o->unacked >= sent)
-      return 1;
-    break;
-  }
-  if(x->replay_unsent_only)
-    return 0;
-  switch((lc_method)x->method) { /* RFC 9110 9.2.2: idempotent methods */
+  switch((lc_method)x->method) {
   case LC_GET:
   case LC_HEAD:
   case LC_PUT:
@@ -499,6 +491,31 @@ int lc_xfer_may_replay(lc_xfer *x, int local_port, int nothing_sent)
   default:
     return 0;
   }
+}
+
+int lc_xfer_may_replay(lc_xfer *x)
+{
+  const lc_slot *slot = x->slot;
+  const lc_reactor *r = x->pool->reactor;
+  const lc_obituary *found = NULL;
+  unsigned i;
+
+  for(i = 0; i < LC_OBITUARIES && i < r->dead_next && !found; i++) {
+    const lc_obituary *o = &r->dead[(r->dead_next - 1 - i) % LC_OBITUARIES];
+    if(slot->local_port > 0 && o->local_port == slot->local_port)
+      found = o;
+  }
+  if(found)
+    x->was_reset = found->reset;
+  if(x->head.status || x->up_started || (found && found->received > slot->received_before))
+    return 0; /* an answer had begun */
+  if(lc_slot_nothing_sent(slot))
+    return 1;
+  if(!found && x->target->origin->proto == LC_PROTO_H2)
+    return 1; /* the connection lives: the server refused the stream unseen (RFC 9113 8.7) */
+  if(x->replay_unsent_only)
+    return 0;
+  return lc_xfer_idempotent(x);
 }
 
 /* ---- deadlines ---- */

@@ -53,9 +53,10 @@ size_t lc_xfer_on_header(lc_xfer *x, const char *line, size_t len);
 size_t lc_xfer_on_read(lc_xfer *x, char *out, size_t room);
 void lc_xfer_on_resolved(lc_xfer *x);
 void lc_xfer_on_connected(lc_xfer *x);
-/* 1 when the request may be sent again after the connection from `local_port` died;
- * `nothing_sent`: libcurl got none of it out. */
-int lc_xfer_may_replay(lc_xfer *x, int local_port, int nothing_sent);
+/* RFC 9110 9.2.2. */
+int lc_xfer_idempotent(const lc_xfer *x);
+/* 1 when the request may be sent again, its kept connection having died. */
+int lc_xfer_may_replay(lc_xfer *x);
 
 void lc_queue_push(lc_queue *q, lc_xfer *x);
 void lc_queue_push_front(lc_queue *q, lc_xfer *x);

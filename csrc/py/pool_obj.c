@@ -326,7 +326,7 @@ static PyObject *Pool_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
   const lc_pool *c = ((PoolObject *)op)->core;
   return Py_BuildValue("{s:I,s:I,s:I,s:I,s:K,s:K}", "queued", c->queue.count, "active", c->active, "connections", c->conns, "idle",
-                       c->idle, "started", (unsigned long long)c->started_total, "connections_opened",
+                       lc_pool_idle(c), "started", (unsigned long long)c->started_total, "connections_opened",
                        (unsigned long long)c->connections_total);
 }
 

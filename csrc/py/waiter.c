@@ -341,10 +341,11 @@ PyObject *lc_error_of_xfer(mod_state *st, lc_xfer *x)
 
   if(!build)
     return NULL;
-  error = PyObject_CallFunction(build, "sissssd{s:i,s:O,s:K,s:i}", reasons[x->reason], (int)x->code, text, phases[x->phase_at_end],
+  error = PyObject_CallFunction(build, "sissssd{s:i,s:O,s:K,s:i,s:O}", reasons[x->reason], (int)x->code, text, phases[x->phase_at_end],
                                 x->target->url, x->method_name, (double)(lc_now() - x->created) / 1e9, "os_errno", x->os_errno, "reused",
                                 x->connected && !x->new_connections ? Py_True : Py_False, "bytes_received",
-                                (unsigned long long)x->received, "status", x->head.status);
+                                (unsigned long long)x->received, "status", x->head.status, "reset",
+                                x->was_reset ? Py_True : Py_False);
   Py_DECREF(build);
   if(error && !PyExceptionInstance_Check(error)) {
     PyErr_Format(PyExc_TypeError, "build_error returned %R", error);

@@ -26,7 +26,6 @@ _REASONS: dict[str, type[exc.RequestError]] = {
     "total_timeout": exc.TotalTimeout,
     "too_large": exc.ResponseTooLarge,
     "fd_limit": exc.FileDescriptorLimit,
-    "stale": exc.RemoteProtocolError,
 }
 
 _TIMEOUT_BY_PHASE: dict[str, type[exc.TimeoutException]] = {
@@ -195,6 +194,8 @@ def _pick(
     fixed = _REASONS.get(reason)
     if fixed is not None:
         return fixed
+    if reason == "stale":
+        return exc.ReadError if details.get("reset") else exc.RemoteProtocolError
     os_errno = details.get("os_errno", 0)
     if os_errno in (errno.EMFILE, errno.ENFILE) and phase in _CONNECT_PHASES:
         return exc.FileDescriptorLimit
