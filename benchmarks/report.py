@@ -109,7 +109,8 @@ def _proof_section(data: dict[str, Any], runs: Runs) -> str:
     )
     if dropped:
         text += (
-            "\nThe kernel dropped connection attempts because a listen queue was full (a second of delay each): "
+            "\nWhile these ran the kernel dropped connection attempts because a listen queue was full (a second of "
+            "delay each; the counter is the whole machine's): "
             + ", ".join(f"{s} {c}" for s, c in dropped)
             + ".\n"
         )

@@ -76,7 +76,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             "llmcurl+uvloop",
             "aiohttp+uvloop",
         ),
-        rounds=5,
+        rounds=4,
         quick=(*FAST, "httpx2"),
     ),
     _closed(
@@ -98,13 +98,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         seconds=2.0,
     ),
     # -- TLS and HTTP/2
-    _closed("tls-64", "64 in flight, HTTP/1.1 over TLS", "tls", 64, (*FAST, "httpx2")),
+    _closed("tls-64", "64 in flight, HTTP/1.1 over TLS", "tls", 64, (*FAST, "httpx2"), rounds=2),
     _closed(
         "h2-64",
         "64 in flight, HTTP/2 over TLS",
         "h2",
         64,
         ("floor", "llmcurl", "pycurl", "pyreqwest", "httpx2"),
+        rounds=2,
     ),
     _closed(
         "h2-1000",
@@ -130,7 +131,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "h1",
         64,
         (*FAST, "httpx2"),
-        rounds=2,
+        rounds=1,
         spec={"body_bytes": 51200},
     ),
     _closed(
@@ -162,7 +163,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "h1",
         16,
         (*FAST, "httpx2"),
-        rounds=2,
+        rounds=1,
         mode="stream",
         path="/sse/each",
         headline="cpu_us_per_event",
@@ -249,7 +250,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "h1",
         "/chat",
         ("llmcurl", "pycurl", "pyreqwest", "aiohttp"),
-        rounds=2,
+        rounds=1,
         seconds=3.0,
         headline="p99_ms",
         unit="ms, 99th percentile from the scheduled time",
@@ -262,7 +263,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "h1",
         "/chat",
         ("llmcurl", "pycurl", "pyreqwest", "aiohttp"),
-        rounds=2,
+        rounds=1,
         seconds=3.0,
         headline="p99_ms",
         unit="ms, 99th percentile from the scheduled time",
@@ -284,6 +285,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "h1",
         64,
         ("openai", "openai-aiohttp", "openai-llmcurl"),
+        rounds=2,
     ),
 )
 

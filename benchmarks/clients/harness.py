@@ -235,7 +235,7 @@ async def open_loop(client: Client, spec: Spec, meter: Meter) -> dict[str, Any]:
                 task.add_done_callback(done.discard)
                 sent += 1
             await asyncio.sleep(max(0.0, start + sent / spec.rate - now()))
-        while done and now() - start < spec.seconds + 30:
+        while done and now() - start < spec.seconds + 8:
             await asyncio.wait(done, timeout=1)
 
     await run(int(spec.rate * 0.3))

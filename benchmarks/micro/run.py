@@ -28,6 +28,7 @@ from callgrind_file import read  # noqa: E402
 from steps import CALL_STEPS, STREAM_STEPS, Step  # noqa: E402
 
 import environment  # noqa: E402
+from answers import SSE_EVENTS  # noqa: E402
 from origin import Origin  # noqa: E402
 
 TABLE = HERE / "TABLE.md"
@@ -89,17 +90,18 @@ def measure(
     path: str,
     out: Path,
 ) -> list[tuple[str, float]]:
-    """(row, instructions per call)."""
+    """(row, instructions per call, of a stream per event)."""
     with ThreadPoolExecutor(2) as pool:
         small, big = pool.map(lambda n: read(callgrind(python, path, spec, n, out)), calls)
-    count = calls[1] - calls[0]
+    streams = spec["mode"] == "stream"
+    count = (calls[1] - calls[0]) * (SSE_EVENTS if streams else 1)
     own = per_call(small.own, big.own, count)
     inclusive = per_call(small.inclusive, big.inclusive, count)
-    rows = [("all of a call", sum(own.values()))]
+    rows = [("all of an event" if streams else "all of a call", sum(own.values()))]
     for step in steps:
         cost = next((inclusive[f] for f in step.functions if inclusive.get(f, 0) >= 1), None)
         if cost is not None:
-            rows.append((("- of it: " if step.inside else "") + step.name, cost))
+            rows.append((step.name, cost))
     by_library: dict[str, float] = {}
     for (_, name), value in own.items():
         by_library[library(name)] = by_library.get(library(name), 0.0) + value
@@ -152,7 +154,8 @@ def main() -> None:
         "# Instructions per call",
         "",
         f"{versions(python, str(lib))}. Made by `python benchmarks/micro/run.py --write`; user-space "
-        "instructions, counted by callgrind. A change that adds instructions shows here.",
+        "instructions, counted by callgrind. A step is counted with all that it calls, so that steps lie "
+        "inside each other; the rows that begin with `in` add up to all.",
         "",
     ]
     with Origin(environment.BUILD / "origin") as origin:
@@ -236,7 +239,7 @@ SECTIONS: tuple[tuple[str, str, str, str, str, int, tuple[int, int], tuple[Step,
         CALL_STEPS,
     ),
     (
-        "A stream of 400 events, 1 at a time",
+        "An event of a stream of 400",
         "sse-1",
         "llmcurl",
         "h1",

@@ -13,26 +13,27 @@ from dataclasses import dataclass
 class Step:
     name: str
     functions: tuple[str, ...]
-    inside: bool = False  # a part of the step above it
 
 
 CALL_STEPS: tuple[Step, ...] = (
     Step("create a Call and queue it", ("Pool_call",)),
-    Step("drain, with the tasks it wakes", ("Reactor_drain",)),
-    Step("start: a lane and a handle", ("lc_pool_start",), True),
-    Step("send: libcurl's first run", ("lc_lane_run", "run_kicked"), True),
-    Step("receive: libcurl on an event", ("lc_lane_event", "poll_once"), True),
-    Step("header lines", ("on_header",), True),
-    Step("body bytes", ("on_body",), True),
-    Step("end of the transfer", ("lc_xfer_finish",), True),
-    Step("build the response", ("lc_response_of_xfer",), True),
-    Step("wake, with the task up to its next await", ("lc_waiter_wake",), True),
-    Step("free the Call", ("Call_dealloc",), True),
-    Step("free the response", ("Response_dealloc",), True),
+    Step("drain: everything below", ("drain", "Reactor_drain")),
+    Step("the core's pass, without the GIL", ("lc_reactor_step",)),
+    Step("start: a lane and a handle", ("lc_pool_start", "start_pools")),
+    Step("libcurl on a kick: sends the request", ("lc_lane_run", "run_kicked")),
+    Step("libcurl on an event: receives the answer", ("lc_lane_event", "poll_once")),
+    Step("header lines", ("on_header",)),
+    Step("body bytes", ("on_body",)),
+    Step("end of the transfer", ("lc_xfer_finish",)),
+    Step("build the response", ("lc_response_of_xfer",)),
+    Step("wake, with the task up to its next await", ("lc_waiter_wake",)),
+    Step("free the Call", ("Call_dealloc",)),
+    Step("free the response", ("Response_dealloc",)),
 )
 
 STREAM_STEPS: tuple[Step, ...] = (
-    Step("drain, with the tasks it wakes", ("Reactor_drain",)),
-    Step("receive: libcurl on an event", ("lc_lane_event", "poll_once"), True),
-    Step("body bytes", ("on_body",), True),
+    Step("drain: everything below", ("drain", "Reactor_drain")),
+    Step("the core's pass, without the GIL", ("lc_reactor_step",)),
+    Step("body bytes", ("on_body",)),
+    Step("events out of the body", ("lc_sse_feed",)),
 )
