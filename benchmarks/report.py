@@ -231,9 +231,7 @@ def _losses_section(runs: Runs) -> str:
             continue
         ahead = []
         for key, client in runs:
-            if key != scenario.key or client.startswith(
-                ("floor", "native", "llmcurl", "openai-llmcurl")
-            ):
+            if key != scenario.key or client in ("floor", "native") or "llmcurl" in client:
                 continue
             theirs = middle(runs, key, client, scenario.headline)
             if theirs is not None and theirs < ours:

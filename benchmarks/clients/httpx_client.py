@@ -78,3 +78,19 @@ class HttpxAiohttp(_HttpxLike):
             verify=options["verify"], limits=options["limits"], trust_env=False
         )
         self.client = HttpxAiohttpClient(transport=transport, **options)
+
+
+class Httpx2Llmcurl(_HttpxLike):
+    """httpx2's client on llmcurl's transport."""
+
+    packages = ("httpx2",)
+
+    async def open(self) -> None:
+        from .llmcurl_client import transport_client
+
+        self.client = transport_client(self.spec)
+
+    def extra(self) -> dict[str, Any]:
+        from .llmcurl_client import reactor_counters
+
+        return reactor_counters()

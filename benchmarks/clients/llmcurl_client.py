@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import llmcurl
@@ -13,7 +14,7 @@ try:
 except ImportError:  # a revision that keeps it elsewhere
     reactor_for = None
 
-from .base import HEADERS, Client, delta
+from .base import HEADERS, Client, Spec, delta
 
 
 def reactor_counters() -> dict[str, Any]:
@@ -22,6 +23,21 @@ def reactor_counters() -> dict[str, Any]:
         return {}
     stats = reactor_for(asyncio.get_running_loop()).stats()
     return {k: stats[k] for k in ("rescues", "replays", "connections", "steps") if k in stats}
+
+
+def transport_client(spec: Spec) -> Any:
+    """An httpx2 client on llmcurl's transport."""
+    import httpx2
+    from llmcurl.transports.httpx2 import AsyncCurlTransport
+
+    n = spec.connections
+    transport = AsyncCurlTransport(
+        limits=httpx2.Limits(max_connections=n, max_keepalive_connections=n, keepalive_expiry=3600),
+        verify=spec.ca or True,
+        http2=spec.http2,
+        trust_env=False,
+    )
+    return httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False, headers=HEADERS)
 
 
 class LlmcurlClient(Client):
@@ -57,3 +73,29 @@ class LlmcurlClient(Client):
 
     def extra(self) -> dict[str, Any]:
         return reactor_counters()
+
+
+class LlmcurlChat(LlmcurlClient):
+    """The native LLM client: a typed reply, the text of a stream."""
+
+    def set_expected(self, answer: bytes) -> None:
+        super().set_expected(answer)
+        if self.expected:
+            self.expected = json.loads(answer)["choices"][0]["message"]["content"]
+
+    async def open(self) -> None:
+        from llmcurl.llm import OpenAI
+
+        await super().open()
+        root, _, path = self.spec.url.rpartition("/")
+        self.llm = OpenAI(
+            model="m", api_key="none", base_url=f"{root}/sdk-{path}", client=self.client
+        )
+        self.text = json.loads(self.body)["messages"][0]["content"]
+
+    async def post(self) -> Any:
+        return (await self.llm.chat(self.text)).text
+
+    async def stream(self) -> Any:
+        async with self.llm.stream(self.text) as stream:
+            return [text async for text in stream.text_stream]

@@ -82,17 +82,9 @@ class OpenaiLlmcurl(OpenaiClient):
     packages = ("openai", "httpx2", "pydantic")
 
     def http_client(self) -> Any:
-        import httpx2
-        import llmcurl
-        from llmcurl.transports.httpx2 import AsyncCurlTransport
+        from .llmcurl_client import transport_client
 
-        spec, n = self.spec, self.spec.connections
-        transport = AsyncCurlTransport(
-            limits=llmcurl.Limits(max_connections=n, max_keepalive_connections=n),
-            verify=spec.ca or True,
-            http2=spec.http2,
-        )
-        return httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False)
+        return transport_client(self.spec)
 
     def extra(self) -> dict[str, Any]:
         from .llmcurl_client import reactor_counters

@@ -17,6 +17,8 @@ CLIENTS: dict[str, tuple[str, str]] = {
     "httpx2": ("httpx_client", "Httpx2Client"),
     "httpx-aiohttp": ("httpx_client", "HttpxAiohttp"),
     "niquests": ("niquests_client", "NiquestsClient"),
+    "httpx2-llmcurl": ("httpx_client", "Httpx2Llmcurl"),
+    "llmcurl-chat": ("llmcurl_client", "LlmcurlChat"),
     "openai": ("openai_client", "OpenaiClient"),
     "openai-aiohttp": ("openai_client", "OpenaiAiohttp"),
     "openai-llmcurl": ("openai_client", "OpenaiLlmcurl"),

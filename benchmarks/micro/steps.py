@@ -19,7 +19,7 @@ CALL_STEPS: tuple[Step, ...] = (
     Step("create a Call and queue it", ("Pool_call",)),
     Step("drain: everything below", ("drain", "Reactor_drain")),
     Step("the core's pass, without the GIL", ("lc_reactor_step",)),
-    Step("start: a lane and a handle", ("lc_pool_start", "start_pools")),
+    Step("start, with the first run of libcurl", ("lc_pool_start", "start_pools")),
     Step("libcurl on a kick: sends the request", ("lc_lane_run", "run_kicked")),
     Step("libcurl on an event: receives the answer", ("lc_lane_event", "poll_once")),
     Step("header lines", ("on_header",)),
