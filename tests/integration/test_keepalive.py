@@ -50,7 +50,7 @@ async def test_a_connection_that_died_while_idle_is_replaced_without_an_error(cl
 async def test_a_burst_onto_connections_that_die_loses_nothing_and_sends_nothing_twice(client, chaos: Chaos, do: str) -> None:
     for _ in range(5):
         await asyncio.gather(*(client.get(chaos.url(f"/then?do={do}")) for _ in range(50)))
-        await asyncio.sleep(0.05)
+        await chaos.wait_closed()
         responses = await asyncio.gather(*(client.post(chaos.url("/json"), json={"a": 1}) for _ in range(50)))
         assert {response.status_code for response in responses} == {200}
     assert chaos.count("/json") == 250
@@ -78,7 +78,7 @@ async def test_a_post_that_the_server_received_before_it_closed_is_not_sent_twic
 
 async def test_a_post_on_a_connection_that_is_reset_is_not_sent_twice(client, chaos: Chaos) -> None:
     await client.get(chaos.url("/then?do=next-rst"))
-    with pytest.raises(llmcurl.ReadError):
+    with pytest.raises((llmcurl.ReadError, llmcurl.RemoteProtocolError)):
         await client.post(chaos.url("/ok"), json={"bill": "me"})
     assert chaos.count("/ok") == 1
 

@@ -74,12 +74,13 @@ class ThreadedServer:
         except (OSError, EOFError, asyncio.CancelledError, asyncio.LimitOverrunError):
             pass
         finally:
-            self.open -= 1
-            self._tasks.discard(task)
             try:
                 writer.close()
-            except OSError:
+                await writer.wait_closed()
+            except (OSError, asyncio.CancelledError):
                 pass
+            self.open -= 1
+            self._tasks.discard(task)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise NotImplementedError
