@@ -493,6 +493,12 @@ int lc_xfer_idempotent(const lc_xfer *x)
   }
 }
 
+/* The kernel counts a FIN as a byte, too. */
+static int answer_begun(const lc_slot *slot, const lc_obituary *found)
+{
+  return found && slot->received_before != UINT64_MAX && found->received > slot->received_before + !found->reset;
+}
+
 int lc_xfer_may_replay(lc_xfer *x)
 {
   const lc_slot *slot = x->slot;
@@ -507,8 +513,8 @@ int lc_xfer_may_replay(lc_xfer *x)
   }
   if(found)
     x->was_reset = found->reset;
-  if(x->head.status || x->up_started || (found && found->received > slot->received_before))
-    return 0; /* an answer had begun */
+  if(x->head.status || x->up_started || answer_begun(slot, found))
+    return 0;
   if(lc_slot_nothing_sent(slot))
     return 1;
   if(!found && x->target->origin->proto == LC_PROTO_H2)

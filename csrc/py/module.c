@@ -107,6 +107,7 @@ static int native_exec(PyObject *module)
       return -1; \
   } while(0)
   TYPE(response_type, lc_response_spec, 1);
+  TYPE(anchor_type, lc_anchor_spec, 0);
   TYPE(reactor_type, lc_reactor_spec, 1);
   TYPE(pool_type, lc_pool_spec, 1);
   TYPE(call_type, lc_call_spec, 1);
@@ -136,6 +137,7 @@ static int native_exec(PyObject *module)
 
 /* One list of the state's members for traverse and clear. */
 #define EACH_MEMBER(DO) \
+  DO(anchor_type) \
   DO(reactor_type) \
   DO(pool_type) \
   DO(call_type) \

@@ -224,7 +224,7 @@ int lc_pool_configure(lc_pool *pool, PyObject *dict)
   INT("max_keepalive", 0, UINT32_MAX, UINT32_MAX, max_keepalive, uint32_t);
   INT("max_in_flight", 0, UINT32_MAX, 0, max_in_flight, uint32_t);
   INT("max_body", 1, INT64_MAX / 2, 1LL << 31, max_body, size_t);
-  INT("stream_high", 1024, INT64_MAX / 2, 1LL << 20, stream_high, size_t);
+  INT("stream_high", 1024, INT64_MAX / 2, 1LL << 18, stream_high, size_t);
   INT("max_head", 1024, 1LL << 26, 1LL << 18, max_head, size_t);
   INT("keepidle", 1, 32767, 60, keepidle, int);
   INT("keepintvl", 1, 32767, 60, keepintvl, int);

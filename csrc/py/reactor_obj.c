@@ -101,7 +101,6 @@ void lc_reactor_settle(ReactorObject *self)
     Py_XDECREF(ignored);
     self->fd = -1;
     lc_evset_close(&self->core->ev);
-    Py_CLEAR(self->drain);
     Py_CLEAR(self->kick);
   }
   LC_RESTORE_ERROR(saved);
@@ -152,15 +151,69 @@ static PyObject *drain(ReactorObject *self)
   Py_RETURN_NONE;
 }
 
-/* The loop's reader callback. A kick that is due in the same turn does the work
- * instead: one drain a turn keeps the stall within the budget. */
-static PyObject *Reactor_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
+static void shut_down(ReactorObject *self);
+
+/* The loop's reader callback. It keeps the reactor while the loop has it; a loop
+ * that is closed lets go of it, and that is how the reactor learns of the end. */
+typedef struct {
+  PyObject_HEAD
+  ReactorObject *reactor; /* owned */
+} AnchorObject;
+
+/* A kick that is due in the same turn does the work instead: one drain a turn
+ * keeps the stall within the budget. */
+static PyObject *Anchor_call(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-  ReactorObject *self = (ReactorObject *)op;
-  if(self->kick_scheduled)
+  ReactorObject *reactor = ((AnchorObject *)op)->reactor;
+  (void)args;
+  (void)kwargs;
+  if(!reactor || reactor->kick_scheduled)
     Py_RETURN_NONE;
-  return drain(self);
+  return drain(reactor);
 }
+
+static int Anchor_traverse(PyObject *op, visitproc visit, void *arg)
+{
+  Py_VISIT(Py_TYPE(op));
+  Py_VISIT(((AnchorObject *)op)->reactor);
+  return 0;
+}
+
+static int Anchor_clear(PyObject *op)
+{
+  AnchorObject *self = (AnchorObject *)op;
+  if(self->reactor) {
+    LC_SAVE_ERROR(saved);
+    shut_down(self->reactor);
+    LC_RESTORE_ERROR(saved);
+  }
+  Py_CLEAR(self->reactor);
+  return 0;
+}
+
+static void Anchor_dealloc(PyObject *op)
+{
+  PyTypeObject *type = Py_TYPE(op);
+  PyObject_GC_UnTrack(op);
+  (void)Anchor_clear(op);
+  type->tp_free(op);
+  Py_DECREF(type);
+}
+
+static PyType_Slot Anchor_slots[] = {
+  {Py_tp_call, Anchor_call},
+  {Py_tp_traverse, Anchor_traverse},
+  {Py_tp_clear, Anchor_clear},
+  {Py_tp_dealloc, Anchor_dealloc},
+  {0, NULL},
+};
+
+PyType_Spec lc_anchor_spec = {
+  .name = "llmcurl._native._Anchor",
+  .basicsize = sizeof(AnchorObject),
+  .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+  .slots = Anchor_slots,
+};
 
 static PyObject *Reactor_kick(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
@@ -174,6 +227,7 @@ static PyObject *Reactor_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
   static char *names[] = {"loop", "response_type", NULL};
   PyObject *loop, *response_type, *ignored = NULL;
   ReactorObject *self;
+  AnchorObject *anchor;
   mod_state *st = lc_state_of_type(type);
 
   if(!st || !PyArg_ParseTupleAndKeywords(args, kwargs, "OO!:Reactor", names, &loop, &PyType_Type, &response_type))
@@ -195,11 +249,16 @@ static PyObject *Reactor_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     PyErr_SetFromErrno(PyExc_OSError);
     goto error;
   }
-  self->drain = PyObject_GetAttrString((PyObject *)self, "_drain");
   self->kick = PyObject_GetAttrString((PyObject *)self, "_kick");
-  if(!self->drain || !self->kick)
+  if(!self->kick)
     goto error;
-  ignored = PyObject_CallMethod(loop, "add_reader", "iO", self->core->ev.epfd, self->drain);
+  anchor = PyObject_GC_New(AnchorObject, st->anchor_type);
+  if(!anchor)
+    goto error;
+  anchor->reactor = (ReactorObject *)Py_NewRef((PyObject *)self);
+  PyObject_GC_Track(anchor);
+  ignored = PyObject_CallMethod(loop, "add_reader", "iO", self->core->ev.epfd, anchor);
+  Py_DECREF(anchor);
   if(!ignored)
     goto error;
   Py_DECREF(ignored);
@@ -216,7 +275,6 @@ static int Reactor_traverse(PyObject *op, visitproc visit, void *arg)
   waiter *w;
   Py_VISIT(Py_TYPE(op));
   Py_VISIT(self->loop);
-  Py_VISIT(self->drain);
   Py_VISIT(self->kick);
   Py_VISIT(self->response_type);
   for(w = self->kept; w; w = w->kept_next)
@@ -245,7 +303,6 @@ static int Reactor_clear(PyObject *op)
   ReactorObject *self = (ReactorObject *)op;
   while(self->kept)
     lc_waiter_unkeep(self->kept);
-  Py_CLEAR(self->drain);
   Py_CLEAR(self->kick);
   Py_CLEAR(self->response_type);
   return 0;
@@ -260,16 +317,6 @@ static void Reactor_dealloc(PyObject *op)
   PyObject_GC_UnTrack(op);
   if(self->weakrefs)
     PyObject_ClearWeakRefs(op);
-  if(self->fd >= 0 && self->loop && self->core && !lc_reactor_forked(self)) {
-    /* a loop that lives on must not keep a number that comes back */
-    PyObject *gone = PyObject_CallMethod(self->loop, "is_closed", NULL);
-    if(gone == Py_False) {
-      PyObject *ignored = PyObject_CallMethod(self->loop, "remove_reader", "i", self->fd);
-      Py_XDECREF(ignored);
-    }
-    Py_XDECREF(gone);
-    PyErr_Clear();
-  }
   shut_down(self);
   (void)Reactor_clear(op);
   if(self->core) {
@@ -318,7 +365,6 @@ static PyObject *Reactor_detached(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef Reactor_methods[] = {
-  {"_drain", Reactor_drain, METH_NOARGS, NULL},
   {"_kick", Reactor_kick, METH_NOARGS, NULL},
   {"close", Reactor_close, METH_NOARGS, PyDoc_STR("Ends every transfer. Needs no live loop.")},
   {"stats", Reactor_stats, METH_NOARGS, PyDoc_STR("Counters since the reactor was made.")},

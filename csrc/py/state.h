@@ -15,7 +15,7 @@
 #include "core.h"
 
 typedef struct {
-  PyTypeObject *reactor_type, *pool_type, *call_type, *stream_type, *response_type, *target_type, *headers_type;
+  PyTypeObject *anchor_type, *reactor_type, *pool_type, *call_type, *stream_type, *response_type, *target_type, *headers_type;
   PyObject *cancelled_error; /* asyncio.CancelledError */
   PyObject *invalid_state_error; /* asyncio.InvalidStateError */
   lc_tls *system_tls; /* owned: the system's certificates, made once */
@@ -36,7 +36,7 @@ typedef struct {
   lc_reactor *core; /* owned */
   mod_state *st; /* borrowed: the type keeps its module */
   PyObject *loop; /* owned */
-  PyObject *drain, *kick; /* owned: the bound methods given to the loop (a cycle, broken by tp_clear) */
+  PyObject *kick; /* owned: the bound method given to call_soon (a cycle, broken by tp_clear) */
   PyObject *response_type; /* owned: what a Call's result is made of */
   waiter *kept; /* waiters with callbacks: each holds one reference through this list */
   unsigned long thread;
@@ -119,7 +119,7 @@ typedef struct {
 } ResponseObject;
 
 /* reactor_obj.c */
-extern PyType_Spec lc_reactor_spec;
+extern PyType_Spec lc_reactor_spec, lc_anchor_spec;
 /* Asks for a drain soon. 0, or -1 + exception (loop closed). */
 int lc_reactor_kick(ReactorObject *self);
 /* A pool went: with the last one the reactor's descriptors go too, until a client
