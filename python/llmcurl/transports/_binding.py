@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from .._native import Call, Pool, Target
+from .._native import Call, HeaderList, Pool, Target
 from .._pools import reactor_for
 from ._package import Package
-from ._wire import InvalidRequest
+from ._wire import InvalidRequest, header_list
 
 __all__ = ["Binding"]
 
-#: URLs remembered; more are forgotten all at once.
-_REMEMBERED = 1024
+#: URLs, and header sets, remembered; more are forgotten all at once.
+_REMEMBERED = 512
 
 #: Of calls that bring no time-outs: none, as in the reference.
 _NO_TIMEOUTS = (0, 0, 0, 0, 0)
@@ -28,10 +28,11 @@ class Binding:
     Attributes:
         loop, reactor: whose they are.
         ready: URL text -> (call function of the pool, Target).
-        tasks: uploads that go on while their answer is read.
+        lists: raw headers -> what `header_list` made of them. Calls of one SDK differ in
+            little more than Content-Length.
     """
 
-    __slots__ = ("_options", "_package", "_pool", "loop", "reactor", "ready", "tasks")
+    __slots__ = ("_options", "_package", "_pool", "lists", "loop", "reactor", "ready")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, package: Package, options: dict[str, Any]
@@ -39,7 +40,7 @@ class Binding:
         self.loop = loop
         self.reactor = reactor_for(loop)
         self.ready: dict[str, Entry] = {}
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.lists: dict[Any, tuple[HeaderList, int | None]] = {}
         self._package = package
         self._options = options
         self._pool = Pool(self.reactor, options, _NO_TIMEOUTS)
@@ -90,9 +91,18 @@ class Binding:
             self.ready[text] = found
         return found
 
+    def remember_list(self, key: Any) -> tuple[HeaderList, int | None]:
+        """`header_list`, kept in `lists`."""
+        made = header_list(key)
+        if len(self.lists) >= _REMEMBERED:
+            self.lists.clear()
+        self.lists[key] = made
+        return made
+
     def close(self) -> None:
         """Ends what runs and closes every connection. Needs no live loop."""
         self.ready.clear()
+        self.lists.clear()
         self._pool.close()
         if self.loop.is_closed():
             self.reactor.close()

@@ -26,7 +26,7 @@ from ._options import (
 )
 from ._package import Package
 from ._upload import Upload
-from ._wire import TOO_LITTLE, TOO_MUCH, InvalidRequest, header_list, parse_head
+from ._wire import TOO_LITTLE, TOO_MUCH, InvalidRequest, parse_head
 
 __all__ = ["CurlTransport", "ResponseStream"]
 
@@ -209,7 +209,8 @@ class CurlTransport:
         upload = None
         try:
             start, target = binding.entry(request.url, extensions)
-            headers, length = header_list(request.headers.raw)
+            raw = tuple(request.headers.raw)
+            headers, length = binding.lists.get(raw) or binding.remember_list(raw)
             times = _timeouts(extensions.get("timeout"))
             if type(stream) is package.ByteStream and not self._retries:
                 body = b"".join(stream)  # no copy: join of one bytes object returns it
