@@ -17,7 +17,6 @@
 #define BATCH 256
 #define PORTS 65536
 #define KICKS 512 /* libcurl may ask to be run again at once, but not for ever */
-#define CLOCK_EVERY 8 /* events served between two looks at the clock */
 
 lc_reactor *lc_reactor_new(void)
 {
@@ -197,11 +196,9 @@ static void poll_once(lc_reactor *r, int64_t until)
       events = (events & ~(unsigned)(LC_EV_IN | LC_EV_HUP)) | (events & LC_EV_HUP ? LC_EV_OUT : 0);
     }
     lc_lane_event(s->lane, fd, events);
-    if(i % CLOCK_EVERY == CLOCK_EVERY - 1) {
-      r->now = lc_now();
-      if(r->now >= until)
-        break;
-    }
+    r->now = lc_now(); /* one event may be a TLS handshake: a millisecond */
+    if(r->now >= until)
+      break;
   }
 }
 
