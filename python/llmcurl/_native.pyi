@@ -38,7 +38,6 @@ class Reactor:
     def detached_call(self) -> Call:
         """A Call without a transfer: `_set_result` or `_set_exception` ends it."""
 
-    def _drain(self) -> None: ...
     def _kick(self) -> None: ...
 
 @final
