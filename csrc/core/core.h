@@ -29,6 +29,7 @@ typedef struct lc_xfer lc_xfer;
 
 #define LC_MS 1000000LL
 #define LC_WIDTH_H1 32 /* transfers a lane: libcurl scans its connections one by one */
+#define LC_WIDTH_TLS 8 /* one run of a lane may do all of its handshakes, half a millisecond each */
 #define LC_WIDTH_H2 64 /* streams a connection, one connection a lane */
 
 #define LC_CANDIDATES 8 /* addresses libcurl may try for one connection */

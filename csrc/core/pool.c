@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define TLS_WEIGHT 16 /* libcurl starts the handshake in the same run: half a millisecond and more */
 #define RESOLVED_FOR (50000 * LC_MS) /* libcurl keeps a name for 60 s */
 
 /* ---- life ---- */
@@ -230,7 +231,7 @@ static lc_origin *origin_get(lc_pool *pool, const char *key, size_t len, int htt
   origin->pool = pool;
   origin->https = https ? 1 : 0;
   origin->named = named && !pool->config.proxy && !pool->config.unix_socket;
-  origin->width = LC_WIDTH_H1;
+  origin->width = https ? LC_WIDTH_TLS : LC_WIDTH_H1;
   if(pool->config.http2 && (https || !pool->config.http1))
     origin->width = LC_WIDTH_H2;
   else
@@ -409,8 +410,9 @@ int lc_pool_start(lc_pool *pool, unsigned most)
       lc_queue_push(&x->target->origin->waiting, x);
       continue;
     }
+    count += x->target->origin->https && !has_idle(x->target->origin) ? TLS_WEIGHT : 1;
     start_one(pool, x);
-    if(++count >= most)
+    if(count >= most)
       return pool->queue.head != NULL;
   }
   return 0;

@@ -30,7 +30,7 @@ void lc_target_unref(lc_target *t);
 
 /* Kept connections that no transfer uses. */
 uint32_t lc_pool_idle(const lc_pool *pool);
-/* Starts what may start, `most` at the most. Returns 1 when more are waiting. */
+/* Starts what may start, `most` at the most (a new TLS connection counts many times). Returns 1 when more are waiting. */
 int lc_pool_start(lc_pool *pool, unsigned most);
 /* The name of the origin is known, or `failed` could not be resolved. */
 void lc_pool_scout_done(lc_origin *origin, lc_xfer *failed);
