@@ -254,6 +254,23 @@ def _word(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _class_of(status: int | None, code: str, kind: str, message: str) -> type[LLMError]:
+    """The status decides; the provider's words where there is none, or it is a general one."""
+    found = _BY_STATUS.get(status or 0)
+    if found is not None:
+        return found
+    if code == "context_length_exceeded" or _CONTEXT.search(message):
+        return ContextLengthError
+    word = _BY_WORD.get(code.lower()) or _BY_WORD.get(kind.lower()) or LLMError
+    if status is None:
+        return word
+    if status >= 500:
+        return OverloadedError if word is OverloadedError else ServerError
+    if message.startswith("API key not valid"):  # Google's 400
+        return AuthenticationError
+    return BadRequestError if word in (LLMError, ServerError, OverloadedError) else word
+
+
 def _build(
     provider: str,
     status: int | None,
@@ -273,16 +290,8 @@ def _build(
     if not message:
         text = body[:200].decode("utf-8", "replace").strip()
         message = text if not error and text else "no description was given"
-    cls = _BY_STATUS.get(status or 0)
-    if cls is None:
-        cls = _BY_WORD.get(code.lower()) or _BY_WORD.get(kind.lower())
-    if cls is None and status is not None:
-        cls = BadRequestError if 400 <= status < 500 else ServerError if status >= 500 else None
-    if cls in (None, BadRequestError, ServerError) and (
-        code == "context_length_exceeded" or _CONTEXT.search(message)
-    ):
-        cls = ContextLengthError
-    return (cls or LLMError)(
+    cls = _class_of(status, code, kind, message)
+    return cls(
         clean(message),
         provider=provider,
         status=status,

@@ -39,12 +39,9 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
 
 def too_large(error: ValueError, response: Response) -> ResponseTooLarge:
     """The error for an event beyond the ceiling."""
-    return ResponseTooLarge(
-        f"{error} (from {response.url.masked})",
-        phase="receive",
-        url=response.url.masked,
-        method=response._method,
-    )
+    url = response.url.masked if response._url else ""
+    text = f"{error} (from {url})" if url else str(error)
+    return ResponseTooLarge(text, phase="receive", url=url, method=response._method)
 
 
 async def _parsed(

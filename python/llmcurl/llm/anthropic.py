@@ -21,6 +21,7 @@ _FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
+    "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
@@ -37,11 +38,16 @@ class _Block(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+class _Details(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    output_tokens_details: _Details | None = None
 
 
 class _Reply(msgspec.Struct):
@@ -88,7 +94,8 @@ class AnthropicReply(Reply):
             # Anthropic counts what it reads from or writes to its cache apart.
             spent += usage.cache_read_input_tokens or 0
             spent += usage.cache_creation_input_tokens or 0
-        return Usage(spent, usage.output_tokens, usage.cache_read_input_tokens)
+        thought = (usage.output_tokens_details or _Details()).thinking_tokens
+        return Usage(spent, usage.output_tokens, usage.cache_read_input_tokens, thought)
 
     @property
     def model(self) -> str:
@@ -276,13 +283,13 @@ def _tool_choice(choice: Any) -> Any:
 class Anthropic(LLM):
     """Anthropic.
 
-    Environment: ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN (sent as a bearer token),
-    ANTHROPIC_BASE_URL.
+    Environment: ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, ANTHROPIC_BASE_URL.
 
     Args:
         auth_token: instead of a key.
         max_tokens: of calls that name none: Anthropic wants a limit.
-        version: of the API.
+        version: of the API. The default takes no temperature, top_p and top_k;
+            "2023-06-01" does, where the model allows them.
         Others as `LLM`.
     """
 
@@ -296,21 +303,20 @@ class Anthropic(LLM):
         auth_token: str | None = None,
         base_url: str | None = None,
         max_tokens: int = 4096,
-        version: str = "2023-06-01",
+        version: str = "2026-10-21",
         **options: Any,
     ) -> None:
-        key = api_key
-        if key is None and auth_token is None:
-            key = env("ANTHROPIC_API_KEY")
-            auth_token = env("ANTHROPIC_AUTH_TOKEN") if key is None else None
+        key = api_key or (None if auth_token else env("ANTHROPIC_API_KEY"))
+        # The version of 2023 takes keys in a field of their own.
+        self._bearer = key is None or version >= "2026"
+        key = key or auth_token or env("ANTHROPIC_AUTH_TOKEN")
         given = base_url or env("ANTHROPIC_BASE_URL")
-        if key is None and auth_token is None and given is None:
+        if key is None and given is None:
             raise self._no_key("ANTHROPIC_API_KEY")
-        self._bearer = auth_token is not None
         self._version = version
         self._max_tokens = max_tokens
         url = given or "https://api.anthropic.com"
-        super().__init__(api_key=auth_token or key, base_url=url, **options)
+        super().__init__(api_key=key, base_url=url, **options)
 
     def _auth_headers(self) -> dict[str, str]:
         fields = {"anthropic-version": self._version}

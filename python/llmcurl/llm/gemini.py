@@ -292,8 +292,10 @@ def _contents(messages: list[Params]) -> tuple[list[str], list[Params]]:
             else:
                 contents.append({"role": "user", "parts": [part]})
         else:
-            parts = [_part(part) for part in parts_of(message.get("content"))]
-            for call in message.get("tool_calls") or ():
+            calls = message.get("tool_calls") or ()
+            content = message.get("content")
+            parts = [_part(part) for part in parts_of(content if content or not calls else None)]
+            for call in calls:
                 function = call["function"]
                 arguments = function.get("arguments") or "{}"
                 if isinstance(arguments, str):
@@ -315,10 +317,11 @@ def _tool_config(choice: Any) -> Any:
 class Gemini(LLM):
     """Google's Gemini API.
 
-    Environment: GOOGLE_API_KEY or GEMINI_API_KEY, GOOGLE_GEMINI_BASE_URL.
+    Environment: GOOGLE_API_KEY or GEMINI_API_KEY, GOOGLE_GEMINI_BASE_URL,
+    GOOGLE_GENAI_API_VERSION.
 
     Args:
-        version: of the API.
+        version: of the API: "v1" (the default), "v1beta" ("beta" for short)...
         Others as `LLM`.
     """
 
@@ -330,14 +333,15 @@ class Gemini(LLM):
         *,
         api_key: str | None = None,
         base_url: str | None = None,
-        version: str = "v1beta",
+        version: str | None = None,
         **options: Any,
     ) -> None:
         key = api_key or env("GOOGLE_API_KEY", "GEMINI_API_KEY")
         given = base_url or env("GOOGLE_GEMINI_BASE_URL")
         if key is None and given is None:
             raise self._no_key("GOOGLE_API_KEY", "GEMINI_API_KEY")
-        self._version = version
+        version = version or env("GOOGLE_GENAI_API_VERSION") or "v1"
+        self._version = "v1beta" if version == "beta" else version
         url = given or "https://generativelanguage.googleapis.com"
         super().__init__(api_key=key, base_url=url, **options)
 

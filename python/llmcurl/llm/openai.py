@@ -388,6 +388,9 @@ class OpenAI(LLM):
         return self._path("/chat/completions", body["model"])
 
     def _chat_body(self, messages: list[Params], params: Params, stream: bool) -> Params:
+        for message in messages:
+            if isinstance(content := message.get("content"), list):
+                message["content"] = parts_of(content)
         if (system := params.pop("system", None)) is not None:
             messages.insert(0, {"role": "system", "content": system})
         if (schema := params.pop("schema", None)) is not None:
