@@ -133,6 +133,7 @@ struct lc_xfer {
   uint8_t reason;  /* lc_reason */
   uint8_t news;    /* LC_NEWS_* */
   uint8_t phase_at_end;
+  uint8_t foreign; /* on foreign_drops: not to be freed; a byte of its own, other threads write it */
   unsigned in_news : 1;
   unsigned dropped : 1;    /* on the drop list */
   unsigned streaming : 1;  /* body goes to the owner piece by piece */
@@ -213,12 +214,14 @@ struct lc_origin {
   lc_queue waiting; /* for the scout */
 };
 
+enum { LC_FOREIGN_CLOSE = 1, LC_FOREIGN_RELEASE = 2 };
+
 #define LC_ORIGIN_BUCKETS 64
 
 /* What csrc/py sets before lc_pool_open. Strings are owned by the pool. */
 typedef struct lc_pool_config {
   char *proxy, *proxy_userpwd, *cert, *cert_key, *cert_password, *cainfo, *capath;
-  char *interface_name, *unix_socket, *sni_host;
+  char *interface_name, *unix_socket;
   struct curl_slist *proxy_headers; /* owned */
   lc_tls *tls; /* owned reference, NULL = libcurl's own loading */
   char *ca_blob; /* owned, NULL unless `tls` cannot be used */
@@ -236,12 +239,12 @@ typedef struct lc_pool_config {
   size_t stream_high; /* bytes */
   size_t max_head; /* bytes */
   int keepidle, keepintvl; /* seconds */
-  int connect_retries;
 } lc_pool_config;
 
 struct lc_pool {
   lc_pool *next, *prev; /* the reactor's list */
-  lc_pool *foreign_next; /* the reactor's list of pools released on another thread */
+  lc_pool *foreign_next; /* the reactor's list of pools with a request of another thread */
+  uint8_t foreign_request; /* LC_FOREIGN_*, under the reactor's foreign_lock; not 0 = on that list */
   lc_reactor *reactor; /* owned reference */
   uint32_t refs; /* the owner's and one per transfer and target */
   unsigned opened : 1;
@@ -284,6 +287,7 @@ typedef struct lc_obituary {
 
 typedef struct lc_stats {
   uint64_t started, finished, cancelled, rescues, replays, connections, runs;
+  uint64_t failed_allocs; /* deadlines or sockets that could not be noted */
 } lc_stats;
 
 struct lc_reactor {
@@ -302,13 +306,12 @@ struct lc_reactor {
   uint32_t free_count;
   uint32_t refs;
   int pid_gen; /* fork generation it was made in */
-  unsigned failed_alloc : 1; /* a callback ran out of memory */
   unsigned start_wanted : 1; /* some pool may start something */
   lc_obituary dead[LC_OBITUARIES];
   uint32_t dead_next;
   pthread_mutex_t foreign_lock;
   lc_xfer *foreign_drops; /* under foreign_lock */
-  lc_pool *foreign_pools; /* under foreign_lock: closed on another thread */
+  lc_pool *foreign_pools; /* under foreign_lock: closed or released on another thread */
   lc_stats stats;
 };
 

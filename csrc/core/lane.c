@@ -195,7 +195,7 @@ CURLMcode lc_lane_add(lc_lane *lane, lc_xfer *x)
   lc_xfer_rearm(x);
   lane->last_event = r->now;
   if(lc_timer_set(&r->timers, &lane->watch, r->now + SILENCE))
-    r->failed_alloc = 1;
+    r->stats.failed_allocs++;
   return CURLM_OK;
 }
 
@@ -228,7 +228,7 @@ void lc_lane_remove(lc_lane *lane, lc_xfer *x)
     lane->last_event = r->now;
     /* the timer is lazy: this moves nothing in the heap */
     if(lc_timer_set(&r->timers, &lane->watch, keep ? r->now + keep : LC_NEVER))
-      r->failed_alloc = 1;
+      r->stats.failed_allocs++;
     lc_pool_lane_settled(lane);
   }
   lc_lane_relist(lane);
@@ -322,5 +322,5 @@ void lc_lane_watch(lc_lane *lane)
       r->stats.rescues++; /* something had been left lying */
   }
   if(lc_timer_set(&r->timers, &lane->watch, r->now + SILENCE))
-    r->failed_alloc = 1;
+    r->stats.failed_allocs++;
 }

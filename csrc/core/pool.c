@@ -191,14 +191,38 @@ void lc_pool_close(lc_pool *pool, int abort)
   lc_pool_unref(pool);
 }
 
-void lc_pool_release_foreign(lc_pool *pool)
+static void tell_foreign(lc_pool *pool, uint8_t request)
 {
   lc_reactor *r = pool->reactor;
   pthread_mutex_lock(&r->foreign_lock);
-  pool->foreign_next = r->foreign_pools;
-  r->foreign_pools = pool;
+  if(!pool->foreign_request) {
+    pool->foreign_next = r->foreign_pools;
+    r->foreign_pools = pool;
+  }
+  pool->foreign_request |= request;
   lc_evset_wake(&r->ev);
   pthread_mutex_unlock(&r->foreign_lock);
+}
+
+void lc_pool_close_foreign(lc_pool *pool)
+{
+  tell_foreign(pool, LC_FOREIGN_CLOSE);
+}
+
+void lc_pool_release_foreign(lc_pool *pool)
+{
+  tell_foreign(pool, LC_FOREIGN_RELEASE);
+}
+
+uint32_t lc_pool_waiting(const lc_pool *pool)
+{
+  uint32_t count = pool->queue.count;
+  const lc_origin *origin;
+  unsigned i;
+  for(i = 0; i < LC_ORIGIN_BUCKETS; i++)
+    for(origin = pool->origins[i]; origin; origin = origin->next)
+      count += origin->waiting.count;
+  return count;
 }
 
 /* ---- origins and targets ---- */
@@ -440,7 +464,7 @@ static void put_back(lc_xfer *x)
 {
   lc_pool *pool = x->pool;
   if(x->target->origin->scout == x)
-    x->target->origin->scout = NULL;
+    lc_pool_scout_done(x->target->origin, NULL);
   lc_lane_remove(x->lane, x);
   lc_slot_settle(x->slot, -1);
   lc_slot_give(x->slot);

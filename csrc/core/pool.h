@@ -4,7 +4,7 @@
  * before libcurl, the choice of a lane, keep-alive. Connections are never shared
  * between pools, so credentials, certificates and proxies of different clients
  * cannot mix. Not its job: running transfers. Used by: csrc/py, reactor, lane.
- * Threads: the reactor's, but for lc_pool_release_foreign.
+ * Threads: the reactor's, but for the functions named *_foreign.
  */
 #ifndef LC_POOL_H
 #define LC_POOL_H
@@ -20,8 +20,12 @@ void lc_pool_unref(lc_pool *pool);
 /* Nothing new may start; what runs or waits ends as LC_END_CLOSED when `abort`
  * is set; idle connections are closed now, the others as they end. */
 void lc_pool_close(lc_pool *pool, int abort);
-/* lc_pool_close and lc_pool_unref at the reactor's next step. Any thread. */
+/* From any thread, done at the reactor's next step: lc_pool_close with abort; the
+ * end of the owner's reference. The owner asks for the latter once, and last. */
+void lc_pool_close_foreign(lc_pool *pool);
 void lc_pool_release_foreign(lc_pool *pool);
+/* Transfers that wait: in the queue, or for a name. */
+uint32_t lc_pool_waiting(const lc_pool *pool);
 
 /* Returns a new reference. `key` is scheme://host:port. NULL = no memory. */
 lc_target *lc_target_new(lc_pool *pool, const char *url, size_t url_len, const char *key, size_t key_len, int https, int named);

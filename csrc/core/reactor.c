@@ -99,13 +99,20 @@ static void take_foreign(lc_reactor *r)
   while(drops) {
     lc_xfer *x = drops;
     drops = x->drop_next;
+    x->foreign = 0;
     lc_xfer_drop(x);
   }
   while(pools) {
     lc_pool *pool = pools;
+    uint8_t request;
     pools = pool->foreign_next;
-    lc_pool_close(pool, 0);
-    lc_pool_unref(pool);
+    pthread_mutex_lock(&r->foreign_lock);
+    request = pool->foreign_request;
+    pool->foreign_request = 0;
+    pthread_mutex_unlock(&r->foreign_lock);
+    lc_pool_close(pool, request & LC_FOREIGN_CLOSE);
+    if(request & LC_FOREIGN_RELEASE)
+      lc_pool_unref(pool);
   }
 }
 
@@ -282,7 +289,7 @@ int lc_reactor_step(lc_reactor *r, int64_t budget)
     more = start_pools(r, end);
   sweep_pools(r);
   if(lc_evset_arm(&r->ev, lc_timers_next(&r->timers)))
-    r->failed_alloc = 1;
+    r->stats.failed_allocs++;
   return more || r->kick_head || r->start_wanted;
 }
 

@@ -149,7 +149,7 @@ static curl_socket_t on_open(void *userp, curlsocktype purpose, struct curl_sock
     return CURL_SOCKET_BAD;
   }
   if(lc_sock_opened(x->pool->reactor, fd, x->lane)) {
-    x->pool->reactor->failed_alloc = 1;
+    x->pool->reactor->stats.failed_allocs++;
     close(fd);
     return CURL_SOCKET_BAD;
   }

@@ -70,6 +70,7 @@ lc_rc lc_sock_opened(lc_reactor *r, int fd, lc_lane *lane)
   lc_sock *s = lc_sock_at(r, fd);
   if(!s)
     return LC_ERR_NOMEM;
+  lc_sock_closing(r, fd); /* an earlier life that libcurl ended without a word */
   start_life(r, s, lane);
   s->ours = 1;
   lane->socks++;

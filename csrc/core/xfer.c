@@ -191,6 +191,7 @@ void lc_xfer_drop_foreign(lc_xfer *x)
   lc_reactor *r = x->pool->reactor;
   x->owner = NULL;
   pthread_mutex_lock(&r->foreign_lock);
+  x->foreign = 1;
   x->drop_next = r->foreign_drops;
   r->foreign_drops = x;
   lc_evset_wake(&r->ev);
@@ -565,7 +566,7 @@ void lc_xfer_rearm(lc_xfer *x)
   else if(t->read)
     due = sooner(due, x->activity + t->read);
   if(lc_timer_set(&x->pool->reactor->timers, &x->timer, due))
-    x->pool->reactor->failed_alloc = 1;
+    x->pool->reactor->stats.failed_allocs++;
 }
 
 void lc_xfer_expired(lc_xfer *x)

@@ -393,6 +393,8 @@ static PyObject *Call_set_result(PyObject *op, PyObject *value)
   CallObject *self = (CallObject *)op;
   if(self->done || self->w.xfer)
     return invalid_state(self, "the Call is done, or has a transfer");
+  if(wrong_thread(self, "_set_result"))
+    return NULL;
   if(finish(self, Py_NewRef(value), NULL, 0))
     return NULL;
   Py_RETURN_NONE;

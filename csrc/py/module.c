@@ -124,6 +124,7 @@ static int native_exec(PyObject *module)
       return -1; \
   } while(0)
   NAME(str_call_soon, "call_soon");
+  NAME(str_call_soon_threadsafe, "call_soon_threadsafe");
   NAME(str_call_exception_handler, "call_exception_handler");
   NAME(str_context, "context");
   NAME(str_finish, "_finish");
@@ -151,6 +152,7 @@ static int native_exec(PyObject *module)
   DO(build_error) \
   DO(mask_url) \
   DO(str_call_soon) \
+  DO(str_call_soon_threadsafe) \
   DO(str_call_exception_handler) \
   DO(str_context) \
   DO(str_finish) \

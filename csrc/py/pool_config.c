@@ -166,6 +166,10 @@ int lc_pool_configure_trust(mod_state *st, lc_pool *pool, PyObject *dict)
       c->ca_blob_len = (size_t)PyBytes_GET_SIZE(pem);
       c->ca_blob = lc_strndup(PyBytes_AS_STRING(pem), c->ca_blob_len);
     }
+    if((files[0] && !c->cainfo) || (dirs[0] && !c->capath) || (pem && !c->ca_blob)) {
+      PyErr_NoMemory(); /* never the system's certificates in their place */
+      goto done;
+    }
   }
   rc = 0;
 done:

@@ -312,8 +312,7 @@ static PyObject *Pool_close(PyObject *op, PyObject *Py_UNUSED(ignored))
   if(lc_reactor_forked(self->reactor) || self->core->closed)
     Py_RETURN_NONE;
   if(lc_reactor_foreign(self->reactor)) {
-    lc_pool_ref(self->core);
-    lc_pool_release_foreign(self->core);
+    lc_pool_close_foreign(self->core);
     Py_RETURN_NONE;
   }
   lc_pool_close(self->core, 1);
@@ -325,7 +324,7 @@ static PyObject *Pool_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *Pool_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
   const lc_pool *c = ((PoolObject *)op)->core;
-  return Py_BuildValue("{s:I,s:I,s:I,s:I,s:K,s:K}", "queued", c->queue.count, "active", c->active, "connections", c->conns, "idle",
+  return Py_BuildValue("{s:I,s:I,s:I,s:I,s:K,s:K}", "queued", lc_pool_waiting(c), "active", c->active, "connections", c->conns, "idle",
                        lc_pool_idle(c), "started", (unsigned long long)c->started_total, "connections_opened",
                        (unsigned long long)c->connections_total);
 }

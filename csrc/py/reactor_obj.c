@@ -64,7 +64,7 @@ static int deliver(ReactorObject *self, int64_t until)
 
     x->news = 0;
     if(!owner) {
-      if(!x->dropped)
+      if(!x->dropped && !x->foreign)
         free_dropped(x);
       continue;
     }
@@ -293,7 +293,7 @@ static void shut_down(ReactorObject *self)
   lc_reactor_shutdown(self->core);
   while((x = lc_reactor_next_news(self->core)) != NULL) {
     x->news = 0;
-    if(!x->owner && !x->dropped)
+    if(!x->owner && !x->dropped && !x->foreign)
       free_dropped(x);
   }
 }
@@ -331,18 +331,10 @@ static void Reactor_dealloc(PyObject *op)
   Py_DECREF(type);
 }
 
-static PyObject *Reactor_close(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-  ReactorObject *self = (ReactorObject *)op;
-  shut_down(self);
-  (void)Reactor_clear(op);
-  Py_RETURN_NONE;
-}
-
 static PyObject *Reactor_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
   const lc_stats *s = &((ReactorObject *)op)->core->stats;
-  return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "started", (unsigned long long)s->started, "finished",
+  return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "failed_allocs", (unsigned long long)s->failed_allocs, "started", (unsigned long long)s->started, "finished",
                        (unsigned long long)s->finished, "cancelled", (unsigned long long)s->cancelled, "rescues",
                        (unsigned long long)s->rescues, "replays", (unsigned long long)s->replays, "connections",
                        (unsigned long long)s->connections, "steps", (unsigned long long)s->runs);
@@ -366,7 +358,6 @@ static PyObject *Reactor_detached(PyObject *op, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef Reactor_methods[] = {
   {"_kick", Reactor_kick, METH_NOARGS, NULL},
-  {"close", Reactor_close, METH_NOARGS, PyDoc_STR("Ends every transfer. Needs no live loop.")},
   {"stats", Reactor_stats, METH_NOARGS, PyDoc_STR("Counters since the reactor was made.")},
   {"detached_call", Reactor_detached, METH_NOARGS, PyDoc_STR("A Call without a transfer, for the Python layer.")},
   {NULL, NULL, 0, NULL},

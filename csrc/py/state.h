@@ -22,7 +22,7 @@ typedef struct {
   PyObject *system_tls_key;
   PyObject *build_error; /* llmcurl._exceptions.build_error, imported at first use */
   PyObject *mask_url; /* llmcurl._exceptions.mask_url, likewise */
-  PyObject *str_call_soon, *str_context, *str_call_exception_handler, *str_finish, *kw_context;
+  PyObject *str_call_soon, *str_call_soon_threadsafe, *str_context, *str_call_exception_handler, *str_finish, *kw_context;
 } mod_state;
 
 mod_state *lc_state_of_module(PyObject *module);

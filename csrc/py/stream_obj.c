@@ -111,8 +111,8 @@ static int take(StreamObject *self, PyObject **result)
 static PySendResult Stream_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
   StreamObject *self = (StreamObject *)op;
-  if(lc_reactor_foreign(self->w.reactor)) {
-    PyErr_SetString(PyExc_RuntimeError, "a streamed body must be read in the thread of its event loop");
+  if(lc_reactor_foreign(self->w.reactor) || lc_reactor_forked(self->w.reactor)) {
+    PyErr_SetString(PyExc_RuntimeError, "a streamed body must be read in the thread and process of its event loop");
     *result = NULL;
     return PYGEN_ERROR;
   }
@@ -213,7 +213,7 @@ static PyObject *Stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
   if(self->closed)
     Py_RETURN_NONE;
   self->closed = 1;
-  if(self->w.xfer && self->w.xfer->state == LC_XFER_DONE)
+  if(self->w.xfer && !lc_reactor_forked(self->w.reactor) && self->w.xfer->state == LC_XFER_DONE)
     lc_waiter_release_xfer(&self->w);
   else
     lc_waiter_drop(&self->w);

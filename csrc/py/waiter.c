@@ -186,7 +186,8 @@ static int call_soon(waiter *w, PyObject *callback, PyObject *context)
 {
   mod_state *st = w->reactor->st;
   PyObject *args[4] = {w->reactor->loop, callback, (PyObject *)w, context};
-  PyObject *handle = PyObject_VectorcallMethod(st->str_call_soon, args, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->kw_context);
+  PyObject *how = lc_reactor_foreign(w->reactor) ? st->str_call_soon_threadsafe : st->str_call_soon;
+  PyObject *handle = PyObject_VectorcallMethod(how, args, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->kw_context);
   Py_XDECREF(handle);
   return handle ? 0 : -1;
 }
@@ -291,6 +292,10 @@ PyObject *lc_waiter_feed(PyObject *op, PyObject *const *args, Py_ssize_t n)
   eof = PyObject_IsTrue(args[1]);
   if(eof < 0)
     return NULL;
+  if(lc_reactor_foreign(w->reactor) || lc_reactor_forked(w->reactor)) {
+    PyErr_SetString(PyExc_RuntimeError, "a body must be fed in the thread and process of its event loop");
+    return NULL;
+  }
   if(!x || x->state == LC_XFER_DONE)
     Py_RETURN_NONE;
   switch(lc_xfer_feed(x, PyBytes_AS_STRING(args[0]), (size_t)PyBytes_GET_SIZE(args[0]), eof)) {

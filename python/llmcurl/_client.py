@@ -12,6 +12,7 @@ from asyncio import _get_running_loop
 from types import TracebackType
 from typing import Any, Self
 
+from . import _errormap as _errormap  # now: when descriptors run out it could not be read
 from . import _native
 from ._auth import Auth, AuthTypes, auth_from_url, build_auth
 from ._config import DEFAULT_TIMEOUT, UNSET, Limits, Timeout, TimeoutTypes, Unset, build_timeout

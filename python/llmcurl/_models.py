@@ -230,6 +230,14 @@ class Response(RawResponse, StatusKind):
         """Where the answer came from: after redirects, the last one."""
         return parse_url(self._url) if self._url else self.request.url
 
+    def _rebuilt_request(self) -> Request:
+        """The request of a plain call, of which only the parts were kept."""
+        url = parse_url(self._url)
+        headers = Headers() if self._sent is None else Headers(self._sent.source)
+        request = Request._make(self._method, url, headers, self._sent_body or b"")
+        request._add_defaults({})
+        return request
+
     @property
     def request(self) -> Request:
         """The request that was answered.
@@ -247,14 +255,6 @@ class Response(RawResponse, StatusKind):
             found = found()
             self._attach(request=found)
         return found  # type: ignore[no-any-return]
-
-    def _rebuilt_request(self) -> Request:
-        """The request of a plain call, of which only the parts were kept."""
-        url = parse_url(self._url)
-        headers = Headers() if self._sent is None else Headers(self._sent.source)
-        request = Request._make(self._method, url, headers, self._sent_body or b"")
-        request._add_defaults({})
-        return request
 
     @request.setter
     def request(self, request: Request) -> None:

@@ -31,9 +31,8 @@ class Reactor:
     def closed(self) -> bool: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
-    def close(self) -> None: ...
     def stats(self) -> dict[str, int]:
-        """started, finished, cancelled, rescues, replays, connections, steps."""
+        """started, finished, cancelled, rescues, replays, connections, steps, failed_allocs."""
 
     def detached_call(self) -> Call:
         """A Call without a transfer: `_set_result` or `_set_exception` ends it."""

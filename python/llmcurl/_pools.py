@@ -189,5 +189,3 @@ class Binding:
         self._pools.clear()
         self.ready.clear()
         self.lists.clear()
-        if self.loop.is_closed():
-            self.reactor.close()
