@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from lifetime.scripts import run, silent
 from servers.chaos import Chaos
+
+from lifetime.scripts import run, silent
 
 ENDINGS = {
     "a global client that was used": """

@@ -27,7 +27,7 @@ async def test_a_forgotten_client_closes_its_connections(chaos: Chaos) -> None:
 async def test_a_forgotten_client_in_a_cycle_is_collected(chaos: Chaos) -> None:
     client = llmcurl.AsyncClient(event_hooks={"response": []})
 
-    async def hook(response) -> None:
+    async def hook(response, client=client) -> None:
         assert client is not None
 
     client.event_hooks = {"response": [hook]}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from lifetime.scripts import silent
 from servers.nginx import Nginx
+
+from lifetime.scripts import silent
 
 CHILD = """
 base = sys.argv[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lifetime.scripts import silent
 from servers.chaos import Chaos
+
+from lifetime.scripts import silent
 
 INTERPRETERS = """
 try:
