@@ -76,6 +76,11 @@ def _head_section(data: dict[str, Any]) -> str:
         "- The headline is CPU time, user and system, of all threads of the client. Medians of the rounds, in "
         "brackets the lowest and the highest.",
     ]
+    if machine["load"] > machine["cores"] + 1:
+        lines.append(
+            "- **The machine was busy with other work.** Calls/s, latencies and stalls say little;"
+        )
+        lines.append("  compare CPU per call only, and with care.")
     if meta["dropped"]:
         lines.append(f"- The time was up: {meta['dropped']} runs of later rounds were left out.")
     return "\n".join(lines) + "\n"

@@ -94,7 +94,7 @@ class Bench:
         command = [str(self.python), str(HERE / "worker.py"), json.dumps(spec)]
         # a plain environment: no proxies, and never the bytecode cache of somebody else
         env = {"PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1", "NO_PROXY": "*"}
-        return self._process(command, 40 + 2 * seconds, env)
+        return self._process(command, 40 + 2 * seconds + scenario.spec.get("calls", 0) / 1000, env)
 
     def _floor(self, scenario: Scenario) -> dict[str, Any]:
         spec = scenario.spec
@@ -118,7 +118,7 @@ class Bench:
             command += ["--ca", str(self.origin.ca)]
         if scenario.mode == "stream":
             command.append("--sse")
-        result = self._process([*command, self.origin.url(scenario.protocol, scenario.path)], 90)
+        result = self._process([*command, self.origin.url(scenario.protocol, scenario.path)], 150)
         if calls and "rss_kb" in result:
             result["kb_per_call"] = (result["rss_kb"] - result["rss_base_kb"]) / calls
         return result
