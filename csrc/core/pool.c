@@ -5,6 +5,7 @@
 #include "lane.h"
 #include "lc_alloc.h"
 #include "lc_live.h"
+#include "queue.h"
 #include "reactor.h"
 #include "slot.h"
 #include "socks.h"

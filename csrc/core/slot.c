@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "slot.h"
 
+#include "headers.h"
 #include "lc_alloc.h"
 #include "lc_live.h"
 #include "pool.h"

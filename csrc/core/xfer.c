@@ -1,10 +1,12 @@
 /* xfer.c - see xfer.h. */
 #include "xfer.h"
 
+#include "headers.h"
 #include "lane.h"
 #include "lc_alloc.h"
 #include "lc_live.h"
 #include "pool.h"
+#include "queue.h"
 #include "slot.h"
 
 #include <string.h>
@@ -13,88 +15,6 @@
 #define BODY_KEEP 16384 /* bytes of buffer a recycled transfer keeps */
 #define SENT_AT_ONCE 65536 /* a body up to this size counts as sent with its head */
 #define UPLOAD_LOW 65536
-
-lc_headers *lc_headers_new(void)
-{
-  lc_headers *h = lc_calloc(1, sizeof(*h));
-  if(h) {
-    h->refs = 1;
-    lc_live_add(LC_LIVE_HEADERS, 1);
-  }
-  return h;
-}
-
-lc_rc lc_headers_add(lc_headers *h, const char *line)
-{
-  struct curl_slist *list = curl_slist_append(h->list, line);
-  if(!list)
-    return LC_ERR_NOMEM;
-  h->list = list;
-  h->bytes += (uint32_t)strlen(line) + 2;
-  return LC_OK;
-}
-
-lc_headers *lc_headers_ref(lc_headers *h)
-{
-  if(h)
-    h->refs++;
-  return h;
-}
-
-void lc_headers_unref(lc_headers *h)
-{
-  if(h && --h->refs == 0) {
-    curl_slist_free_all(h->list);
-    lc_free(h);
-    lc_live_add(LC_LIVE_HEADERS, -1);
-  }
-}
-
-void lc_queue_push(lc_queue *q, lc_xfer *x)
-{
-  LC_ASSERT(!x->queue);
-  x->queue = q;
-  x->next = NULL;
-  x->prev = q->tail;
-  if(q->tail)
-    q->tail->next = x;
-  else
-    q->head = x;
-  q->tail = x;
-  q->count++;
-}
-
-void lc_queue_push_front(lc_queue *q, lc_xfer *x)
-{
-  LC_ASSERT(!x->queue);
-  x->queue = q;
-  x->prev = NULL;
-  x->next = q->head;
-  if(q->head)
-    q->head->prev = x;
-  else
-    q->tail = x;
-  q->head = x;
-  q->count++;
-}
-
-void lc_queue_remove(lc_xfer *x)
-{
-  lc_queue *q = x->queue;
-  if(!q)
-    return;
-  if(x->prev)
-    x->prev->next = x->next;
-  else
-    q->head = x->next;
-  if(x->next)
-    x->next->prev = x->prev;
-  else
-    q->tail = x->prev;
-  q->count--;
-  x->queue = NULL;
-  x->next = x->prev = NULL;
-}
 
 lc_xfer *lc_xfer_new(lc_target *target, lc_headers *headers)
 {

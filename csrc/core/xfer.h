@@ -58,14 +58,4 @@ int lc_xfer_idempotent(const lc_xfer *x);
 /* 1 when the request may be sent again, its kept connection having died. */
 int lc_xfer_may_replay(lc_xfer *x);
 
-void lc_queue_push(lc_queue *q, lc_xfer *x);
-void lc_queue_push_front(lc_queue *q, lc_xfer *x);
-void lc_queue_remove(lc_xfer *x);
-
-lc_headers *lc_headers_new(void);
-/* Adds one line "Name: value" (NUL-terminated). */
-lc_rc lc_headers_add(lc_headers *h, const char *line);
-lc_headers *lc_headers_ref(lc_headers *h);
-void lc_headers_unref(lc_headers *h);
-
 #endif

@@ -1,6 +1,7 @@
 /* compat.h - every test of a Python or libcurl version number lives here.
  *
  * Job: one spelling for what differs between versions. Used by: csrc/py.
+ * Threads: no state.
  */
 #ifndef LC_COMPAT_H
 #define LC_COMPAT_H

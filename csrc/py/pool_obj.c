@@ -7,6 +7,7 @@
  */
 #include "state.h"
 
+#include "headers.h"
 #include "pool.h"
 #include "pool_config.h"
 #include "reactor.h"

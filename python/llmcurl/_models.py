@@ -41,8 +41,8 @@ from ._headers import Headers, HeaderTypes
 from ._links import parse_links
 from ._native import RawResponse
 from ._redact import mask_url
-from ._request import Request
-from ._status import StatusKind, Timings, reason_of
+from ._request import Request, plain_request
+from ._status import KINDS, REDIRECTS, StatusKind, Timings, reason_of
 from ._streams import IterStream, LineIterator, rechunk_bytes, rechunk_text
 from ._text import TextDecoder, charset_of, decode_text, known_encoding
 from ._urls import URL, parse_url
@@ -50,10 +50,6 @@ from ._urls import URL, parse_url
 __all__ = ["Request", "Response", "Timings"]
 
 _decode_json = msgspec.json.Decoder().decode
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_KINDS = {1: "Informational response", 3: "Redirect response", 4: "Client error",
-          5: "Server error"}  # fmt: skip
 
 
 class Response(RawResponse, StatusKind):
@@ -230,14 +226,6 @@ class Response(RawResponse, StatusKind):
         """Where the answer came from: after redirects, the last one."""
         return parse_url(self._url) if self._url else self.request.url
 
-    def _rebuilt_request(self) -> Request:
-        """The request of a plain call, of which only the parts were kept."""
-        url = parse_url(self._url)
-        headers = Headers() if self._sent is None else Headers(self._sent.source)
-        request = Request._make(self._method, url, headers, self._sent_body or b"")
-        request._add_defaults({})
-        return request
-
     @property
     def request(self) -> Request:
         """The request that was answered.
@@ -249,7 +237,7 @@ class Response(RawResponse, StatusKind):
         if found is None:
             if not self._url:
                 raise RuntimeError("The request of this response has not been set.")
-            found = self._rebuilt_request()
+            found = plain_request(self._method, self._url, self._sent, self._sent_body)
             self._attach(request=found)
         elif not isinstance(found, Request):
             found = found()
@@ -278,7 +266,7 @@ class Response(RawResponse, StatusKind):
         """What to send to follow this redirect, if it was not followed."""
         found = self._get("next_request")
         if found is None and self.has_redirect_location:
-            from ._redirects import redirect_request
+            from ._redirects import redirect_request  # which imports this module
 
             found = redirect_request(self.request, self)
             self._attach(next_request=found)
@@ -337,7 +325,7 @@ class Response(RawResponse, StatusKind):
     @property
     def has_redirect_location(self) -> bool:
         """A redirect that says where to."""
-        return self.status_code in _REDIRECTS and "location" in self.headers
+        return self.status_code in REDIRECTS and "location" in self.headers
 
     def raise_for_status(self) -> Response:
         """Itself, if the status is 2xx.
@@ -349,7 +337,7 @@ class Response(RawResponse, StatusKind):
         if self.is_success:
             return self
         request = self.request
-        kind = _KINDS.get(self.status_code // 100, "Invalid status code")
+        kind = KINDS.get(self.status_code // 100, "Invalid status code")
         message = f"{kind} '{self.status_code} {self.reason_phrase}' for url '{self.url.masked}'"
         if self.has_redirect_location:
             message += f"\nRedirect location: '{mask_url(self.headers['location'])}'"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._content import BodySource, RequestData, RequestFiles, encode_request
 from ._cookies import Cookies, CookieTypes
@@ -12,7 +12,10 @@ from ._exceptions import LocalProtocolError, RequestNotRead
 from ._headers import Headers, HeaderTypes
 from ._urls import URL, QueryParamTypes, URLTypes, merge_params, parse_url
 
-__all__ = ["Request", "check_method"]
+if TYPE_CHECKING:
+    from ._native import HeaderList
+
+__all__ = ["Request", "check_method", "plain_request"]
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
@@ -173,6 +176,14 @@ class Request:
         # A stream belongs to this process, and extensions may hold anything.
         body = self.body if isinstance(self.body, bytes) else None
         return _restore_request, (self.method, self.url, self.headers, body)
+
+
+def plain_request(method: str, url: str, sent: HeaderList | None, body: bytes | None) -> Request:
+    """The request of a plain call, of which only the parts were kept."""
+    headers = Headers() if sent is None else Headers(sent.source)
+    request = Request._make(method, parse_url(url), headers, body or b"")
+    request._add_defaults({})
+    return request
 
 
 class _BytesSource(BodySource):

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-__all__ = ["StatusKind", "Timings", "reason_of"]
+__all__ = ["KINDS", "REDIRECTS", "StatusKind", "Timings", "reason_of"]
+
+#: Statuses whose Location is followed (RFC 9110 15.4).
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: What a first digit says, for the text of an error.
+KINDS = {
+    1: "Informational response",
+    3: "Redirect response",
+    4: "Client error",
+    5: "Server error",
+}
+
 
 
 @dataclass(frozen=True, slots=True)
