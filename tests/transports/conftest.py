@@ -93,6 +93,6 @@ def facts(response: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def slow_mock(mock_llm: Any) -> Any:
-    """The mock with a long answer, an event every 5 ms."""
-    mock_llm.configure(token_interval=0.005, reply=MockConfig(reply="word " * 400).reply)
+    """The mock with a long answer, an event every 20 ms."""
+    mock_llm.configure(token_interval=0.02, reply=MockConfig(reply="word " * 400).reply)
     return mock_llm

@@ -206,7 +206,9 @@ async def test_cancelled_after_five_tokens(sdk, slow_mock):
             async with contextlib.aclosing(sdk.stream(client)) as stream:
                 async for text in stream:
                     tokens.append(text)
-                    if len(tokens) == 5:
+                    # more than once: before Python 3.12 asyncio.wait_for, which langchain-openai uses for each chunk,
+                    # loses a cancellation when the chunk is there already
+                    if len(tokens) >= 5:
                         asyncio.current_task().cancel()
 
         gone = slow_mock.stats.disconnects
