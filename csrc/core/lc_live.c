@@ -5,7 +5,7 @@
 
 static atomic_long counts[LC_LIVE_KINDS];
 
-static const char *const names[LC_LIVE_KINDS] = {"reactor", "pool", "origin", "lane", "slot", "xfer", "target", "headers"};
+static const char *const names[LC_LIVE_KINDS] = {"reactor", "pool", "origin", "lane", "slot", "xfer", "target", "headers", "call", "stream"};
 
 void lc_live_add(int kind, long change)
 {

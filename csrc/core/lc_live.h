@@ -15,6 +15,8 @@ enum {
   LC_LIVE_XFER,
   LC_LIVE_TARGET,
   LC_LIVE_HEADERS,
+  LC_LIVE_CALL,   /* Python objects: csrc/py counts them */
+  LC_LIVE_STREAM,
   LC_LIVE_KINDS
 };
 

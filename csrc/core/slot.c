@@ -269,6 +269,7 @@ static CURLcode slot_setup(lc_slot *slot, lc_pool *pool)
   SET(CURLOPT_FOLLOWLOCATION, 0L);
   SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
   SET(CURLOPT_PIPEWAIT, 1L);
+  SET(CURLOPT_QUICK_EXIT, 1L); /* a cancelled look-up is not waited for: it would block the loop */
   SET(CURLOPT_DNS_SHUFFLE_ADDRESSES, 0L);
   /* an empty string keeps libcurl from reading proxy variables itself */
   SET(CURLOPT_PROXY, c->proxy ? c->proxy : "");

@@ -8,6 +8,7 @@
  */
 #include "state.h"
 
+#include "lc_live.h"
 #include "xfer.h"
 
 CallObject *lc_call_new(mod_state *st, PoolObject *pool, ReactorObject *reactor)
@@ -18,6 +19,7 @@ CallObject *lc_call_new(mod_state *st, PoolObject *pool, ReactorObject *reactor)
   memset((char *)self + sizeof(PyObject), 0, sizeof(*self) - sizeof(PyObject));
   self->w.pool = (PoolObject *)Py_XNewRef((PyObject *)pool);
   self->w.reactor = (ReactorObject *)Py_NewRef((PyObject *)reactor);
+  lc_live_add(LC_LIVE_CALL, 1);
   PyObject_GC_Track(self);
   return self;
 }
@@ -98,6 +100,7 @@ static void Call_dealloc(PyObject *op)
   if(PyObject_CallFinalizerFromDealloc(op))
     return; /* alive again */
   PyObject_GC_UnTrack(op);
+  lc_live_add(LC_LIVE_CALL, -1);
   (void)Call_clear(op);
   type->tp_free(op);
   Py_DECREF(type);

@@ -7,6 +7,7 @@
  */
 #include "state.h"
 
+#include "lc_live.h"
 #include "xfer.h"
 
 #define KEEP_BUFFER 65536
@@ -22,6 +23,7 @@ StreamObject *lc_stream_new(mod_state *st, waiter *from)
   self->w.xfer = from->xfer;
   self->w.xfer->owner = self;
   from->xfer = NULL;
+  lc_live_add(LC_LIVE_STREAM, 1);
   self->w.on_want = from->on_want;
   from->on_want = NULL;
   PyObject_GC_Track(self);
@@ -43,6 +45,7 @@ static void Stream_dealloc(PyObject *op)
 {
   PyTypeObject *type = Py_TYPE(op);
   PyObject_GC_UnTrack(op);
+  lc_live_add(LC_LIVE_STREAM, -1);
   (void)Stream_clear(op);
   type->tp_free(op);
   Py_DECREF(type);

@@ -71,8 +71,10 @@ async def test_while_the_name_is_resolved(chaos: Chaos) -> None:
         for _ in range(20):
             call = client.get("http://no-such-host.invalid/")
             await asyncio.sleep(0)
-            call.cancel()
-            await cancelled(call)
+            if call.cancel():
+                await cancelled(call)
+            else:  # without a name server the answer may be there already
+                assert isinstance(call.exception(), llmcurl.ConnectError)
         await free(client, chaos)
 
 
