@@ -104,5 +104,3 @@ class Binding:
         self.ready.clear()
         self.lists.clear()
         self._pool.close()
-        if self.loop.is_closed():
-            self.reactor.close()
