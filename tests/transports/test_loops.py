@@ -16,6 +16,13 @@ except ImportError:
     uvloop = None
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm_uvloop() -> None:
+    """It keeps a pipe for signals from its first run on."""
+    if uvloop is not None:
+        uvloop.run(asyncio.sleep(0))
+
+
 async def get(package, transport, url: str) -> int:
     request = package.module.Request("GET", url)
     response = await transport.handle_async_request(request)
@@ -49,7 +56,6 @@ def test_at_once_in_threads(package, transport, chaos):
     assert got == [200] * 80
 
 
-@pytest.mark.leaves_traces  # uvloop keeps a pipe for signals
 @pytest.mark.skipif(uvloop is None, reason="no uvloop")
 def test_uvloop(package, transport, chaos):
     assert uvloop.run(get(package, transport, chaos.url("/ok"))) == 200
