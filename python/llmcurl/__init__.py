@@ -1,8 +1,10 @@
 """llmcurl: thousands of HTTP and LLM calls in flight on one asyncio loop, on libcurl.
 
 `AsyncClient` has httpx's names and meanings; its methods return a `Call`, which is
-awaitable and Future-like.
+awaitable and Future-like. `OpenAI`, `Anthropic`, `Gemini` and `Ollama` speak to models.
 """
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ._auth import Auth, BasicAuth, BearerAuth, FunctionAuth
 from ._client import AsyncClient
@@ -51,8 +53,12 @@ from ._query import QueryParams
 from ._urls import URL
 from ._version import __version__
 
+if _TYPE_CHECKING:
+    from .llm import Anthropic, Gemini, Ollama, OpenAI, ServerSentEvent
+
 __all__ = [
     "URL",
+    "Anthropic",
     "AsyncClient",
     "Auth",
     "BasicAuth",
@@ -69,12 +75,15 @@ __all__ = [
     "FunctionAuth",
     "HTTPError",
     "HTTPStatusError",
+    "Gemini",
     "Headers",
     "InvalidHeader",
     "InvalidURL",
     "Limits",
     "LocalProtocolError",
     "NetworkError",
+    "Ollama",
+    "OpenAI",
     "PoolTimeout",
     "ProtocolError",
     "Proxy",
@@ -89,6 +98,7 @@ __all__ = [
     "Response",
     "ResponseNotRead",
     "ResponseTooLarge",
+    "ServerSentEvent",
     "StreamClosed",
     "StreamConsumed",
     "StreamError",
@@ -103,3 +113,14 @@ __all__ = [
     "WriteTimeout",
     "__version__",
 ]
+
+_LLM = frozenset({"Anthropic", "Gemini", "Ollama", "OpenAI", "ServerSentEvent"})
+
+
+def __getattr__(name: str) -> object:
+    """Loads the providers when one is asked for: a plain HTTP client starts without them."""
+    if name in _LLM:
+        from . import llm
+
+        return getattr(llm, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,7 +43,7 @@ from ._native import RawResponse
 from ._redact import mask_url
 from ._request import Request, plain_request
 from ._status import KINDS, REDIRECTS, StatusKind, Timings, reason_of
-from ._streams import IterStream, LineIterator, rechunk_bytes, rechunk_text
+from ._streams import EventReaders, IterStream, LineIterator, rechunk_bytes, rechunk_text
 from ._text import TextDecoder, charset_of, decode_text, known_encoding
 from ._urls import URL, parse_url
 
@@ -52,7 +52,7 @@ __all__ = ["Request", "Response", "Timings"]
 _decode_json = msgspec.json.Decoder().decode
 
 
-class Response(RawResponse, StatusKind):
+class Response(RawResponse, StatusKind, EventReaders):
     """An answer, as in httpx. The client makes them; tests may, too.
 
     Args:
@@ -481,7 +481,7 @@ class Response(RawResponse, StatusKind):
             raise StreamClosed()
         stream = self._get("stream") if self._stream is None else self._stream
         self._attach(consumed=True, received=0)
-        extra: dict[str, Any] = self._extra  # type: ignore[assignment]
+        extra: dict[str, Any] = self._extra
         try:
             decoder = make_decoder(self._encodings()) if decoded else None
             while chunk := await stream.read():

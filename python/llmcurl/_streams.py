@@ -4,12 +4,51 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ._content import BodySource
 from ._text import LineDecoder, TextDecoder
 
-__all__ = ["IterStream", "LineIterator", "rechunk_bytes", "rechunk_text"]
+if TYPE_CHECKING:
+    from ._models import Response
+    from .llm import ServerSentEvent
+
+__all__ = ["EventReaders", "IterStream", "LineIterator", "rechunk_bytes", "rechunk_text"]
+
+_MAX_EVENT = 16 * 2**20
+
+
+class EventReaders:
+    """Bodies made of events; mixed into `Response`."""
+
+    __slots__ = ()
+
+    def aiter_events(self, *, max_event: int = _MAX_EVENT) -> AsyncIterator[ServerSentEvent]:
+        """The body as server-sent events, by WHATWG's rules.
+
+        Args:
+            max_event: ceiling of one event, bytes.
+
+        Raises:
+            ResponseTooLarge: an event beyond it; also what `Response.aiter_bytes` raises.
+        """
+        from .llm import aiter_events  # whoever reads no events need not load it
+
+        return aiter_events(cast("Response", self), max_event=max_event)
+
+    def aiter_ndjson(self, *, type: Any = Any, max_line: int = _MAX_EVENT) -> AsyncIterator[Any]:
+        """The body as lines of JSON, each parsed.
+
+        Args:
+            type: what msgspec makes of a line, any JSON value by default.
+            max_line: ceiling of one line, bytes.
+
+        Raises:
+            ResponseTooLarge: a line beyond it. DecodingError: a line that is no such JSON.
+        """
+        from .llm import aiter_ndjson
+
+        return aiter_ndjson(cast("Response", self), type=type, max_line=max_line)
 
 
 class IterStream:
