@@ -107,6 +107,7 @@ async def test_a_hundred_clients_at_once_share_one_reactor(chaos: Chaos) -> None
     await asyncio.gather(*(client.aclose() for client in clients))
 
 
+@pytest.mark.no_asan  # the sanitizers keep freed memory for a while
 async def test_memory_does_not_grow_over_20_000_calls(client, nginx) -> None:
     def rss() -> int:
         with open("/proc/self/statm") as file:
