@@ -359,22 +359,7 @@ static PySendResult Call_send(PyObject *op, PyObject *Py_UNUSED(value), PyObject
 
 static PyObject *Call_next(PyObject *op)
 {
-  PyObject *value = NULL, *stop;
-  switch(Call_send(op, Py_None, &value)) {
-  case PYGEN_NEXT:
-    return value;
-  case PYGEN_RETURN:
-    /* made by hand: a tuple or an exception as the value would be unpacked */
-    stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-    Py_DECREF(value);
-    if(stop) {
-      PyErr_SetObject(PyExc_StopIteration, stop);
-      Py_DECREF(stop);
-    }
-    return NULL;
-  default:
-    return NULL;
-  }
+  return lc_waiter_next(op, Call_send);
 }
 
 static PyObject *Call_repr(PyObject *op)
@@ -429,20 +414,6 @@ static PyObject *Call_attach(PyObject *op, PyObject *const *args, Py_ssize_t n)
   Py_RETURN_NONE;
 }
 
-static PyObject *Call_get_blocking(PyObject *op, void *Py_UNUSED(closure))
-{
-  return PyBool_FromLong(((CallObject *)op)->w.blocking);
-}
-
-static int Call_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
-{
-  int flag = value ? PyObject_IsTrue(value) : 0;
-  if(flag < 0)
-    return -1;
-  ((CallObject *)op)->w.blocking = flag ? 1 : 0;
-  return 0;
-}
-
 /* asyncio reads these of a Future, too: gather the message, futures the loop. */
 static PyObject *Call_get_cancel_message(PyObject *op, void *Py_UNUSED(closure))
 {
@@ -494,7 +465,7 @@ static PyMethodDef Call_methods[] = {
 };
 
 static PyGetSetDef Call_getset[] = {
-  {"_asyncio_future_blocking", Call_get_blocking, Call_set_blocking, NULL, NULL},
+  {"_asyncio_future_blocking", lc_waiter_get_blocking, lc_waiter_set_blocking, NULL, NULL},
   {"_cancel_message", Call_get_cancel_message, NULL, NULL, NULL},
   {"_loop", Call_get_loop_attribute, NULL, NULL, NULL},
   {"_log_traceback", Call_get_log_traceback, Call_set_log_traceback, NULL, NULL},

@@ -145,6 +145,11 @@ Py_ssize_t lc_waiter_remove_callback(waiter *w, PyObject *callback);
 int lc_waiter_wake(waiter *w, int direct);
 void lc_waiter_keep(waiter *w);
 void lc_waiter_unkeep(waiter *w);
+/* tp_iternext in terms of am_send. */
+PyObject *lc_waiter_next(PyObject *op, sendfunc send);
+/* _asyncio_future_blocking, an attribute of both types. */
+PyObject *lc_waiter_get_blocking(PyObject *op, void *closure);
+int lc_waiter_set_blocking(PyObject *op, PyObject *value, void *closure);
 /* News that an upload has room. */
 void lc_waiter_want(waiter *w);
 /* _feed(bytes, eof) and _set_on_want(fn), methods of both types. */

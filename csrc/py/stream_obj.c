@@ -138,21 +138,7 @@ static PySendResult Stream_send(PyObject *op, PyObject *Py_UNUSED(value), PyObje
 
 static PyObject *Stream_next(PyObject *op)
 {
-  PyObject *value = NULL, *stop;
-  switch(Stream_send(op, Py_None, &value)) {
-  case PYGEN_NEXT:
-    return value;
-  case PYGEN_RETURN:
-    stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-    Py_DECREF(value);
-    if(stop) {
-      PyErr_SetObject(PyExc_StopIteration, stop);
-      Py_DECREF(stop);
-    }
-    return NULL;
-  default:
-    return NULL;
-  }
+  return lc_waiter_next(op, Stream_send);
 }
 
 /* The task asks only whether it may go on; the bytes come from the next step. */
@@ -225,20 +211,6 @@ static PyObject *Stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
   Py_RETURN_NONE;
 }
 
-static PyObject *Stream_get_blocking(PyObject *op, void *Py_UNUSED(closure))
-{
-  return PyBool_FromLong(((StreamObject *)op)->w.blocking);
-}
-
-static int Stream_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
-{
-  int flag = value ? PyObject_IsTrue(value) : 0;
-  if(flag < 0)
-    return -1;
-  ((StreamObject *)op)->w.blocking = flag ? 1 : 0;
-  return 0;
-}
-
 static PyObject *Stream_get_received(PyObject *op, void *Py_UNUSED(closure))
 {
   lc_xfer *x = ((StreamObject *)op)->w.xfer;
@@ -259,7 +231,7 @@ static PyMethodDef Stream_methods[] = {
 };
 
 static PyGetSetDef Stream_getset[] = {
-  {"_asyncio_future_blocking", Stream_get_blocking, Stream_set_blocking, NULL, NULL},
+  {"_asyncio_future_blocking", lc_waiter_get_blocking, lc_waiter_set_blocking, NULL, NULL},
   {"received", Stream_get_received, NULL, PyDoc_STR("Bytes of the body so far."), NULL},
   {NULL, NULL, NULL, NULL, NULL},
 };

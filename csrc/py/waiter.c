@@ -266,6 +266,40 @@ PyObject *lc_waiter_raise_cancelled(waiter *w)
   return NULL;
 }
 
+PyObject *lc_waiter_next(PyObject *op, sendfunc send)
+{
+  PyObject *value = NULL, *stop;
+  switch(send(op, Py_None, &value)) {
+  case PYGEN_NEXT:
+    return value;
+  case PYGEN_RETURN:
+    /* made by hand: a tuple or an exception as the value would be unpacked */
+    stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    Py_DECREF(value);
+    if(stop) {
+      PyErr_SetObject(PyExc_StopIteration, stop);
+      Py_DECREF(stop);
+    }
+    return NULL;
+  default:
+    return NULL;
+  }
+}
+
+PyObject *lc_waiter_get_blocking(PyObject *op, void *Py_UNUSED(closure))
+{
+  return PyBool_FromLong(((waiter *)op)->blocking);
+}
+
+int lc_waiter_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+  int flag = value ? PyObject_IsTrue(value) : 0;
+  if(flag < 0)
+    return -1;
+  ((waiter *)op)->blocking = flag ? 1 : 0;
+  return 0;
+}
+
 void lc_waiter_want(waiter *w)
 {
   PyObject *on_want = Py_XNewRef(w->on_want), *ignored;

@@ -291,44 +291,14 @@ class AsyncClient:
             and extensions is None
             and (follow_redirects is UNSET or follow_redirects is False)
         ):
-            body: bytes | None
-            if json is not None:
-                if content is not None:
-                    raise TypeError("give one body only, not content and json together")
-                body = encode_json(json)
-            elif content is None or type(content) is bytes:
-                body = content or None
-            elif isinstance(content, str):
-                body = content.encode("utf-8") or None
-            elif isinstance(content, (bytes, bytearray, memoryview)):
-                body = bytes(content) or None
-            else:
-                return self._drive(
-                    method, url, content, data, files, json, params, headers, cookies, auth,
-                    follow_redirects, timeout, extensions, False,
-                )  # fmt: skip
-            entry = binding.ready.get(url) if type(url) is str else None
-            if entry is None:
-                full = self._merge_url(url)
-                if full.userinfo:
-                    return self._drive(
-                        method, url, content, data, files, json, params, headers, cookies, auth,
-                        follow_redirects, timeout, extensions, False,
-                    )  # fmt: skip
-                entry = binding.remember(url if type(url) is str else str(full), full)
-            start, target = entry
-            if headers is None:
-                ready = binding.lists.get(json is not None)
-                if ready is None:
-                    ready = self._ready_headers(binding, None, json is not None)
-            else:
-                ready = self._ready_headers(binding, headers, json is not None)
-            times = None if timeout is UNSET else build_timeout(timeout, self._timeout).as_ms()
-            return start(check_method(method), target, ready, body, times, 0)
-        return self._drive(
-            method, url, content, data, files, json, params, headers, cookies, auth,
-            follow_redirects, timeout, extensions, False,
+            call = self._start(binding, method, url, content, json, headers, timeout)
+            if call is not None:
+                return call
+        request = self.build_request(
+            method, url, content=content, data=data, files=files, json=json, params=params,
+            headers=headers, cookies=cookies, extensions=extensions,
         )  # fmt: skip
+        return self._launch(request, self._plan(request, auth, follow_redirects, timeout, False))
 
     def get(self, url: URLTypes, **options: Any) -> Call:
         """GET; see `request`."""
@@ -493,19 +463,44 @@ class AsyncClient:
         binding.prepare(request.url)  # refuses at once what cannot be sent
         return launch(binding, request, plan)
 
-    def _drive(
-        self, method: str, url: URLTypes, content: Any, data: RequestData | None,
-        files: RequestFiles | None, json: Any, params: QueryParamTypes | None,
-        headers: HeaderTypes | None, cookies: CookieTypes | None,
-        auth: AuthTypes | Unset | None, follow: bool | Unset, timeout: TimeoutTypes | Unset,
-        extensions: dict[str, Any] | None, stream: bool,
-    ) -> Call:  # fmt: skip
-        """A call that is not plain."""
-        request = self.build_request(
-            method, url, content=content, data=data, files=files, json=json, params=params,
-            headers=headers, cookies=cookies, extensions=extensions,
-        )  # fmt: skip
-        return self._launch(request, self._plan(request, auth, follow, timeout, stream))
+    def _start(
+        self,
+        binding: Binding,
+        method: str,
+        url: URLTypes,
+        content: Any,
+        json: Any,
+        headers: HeaderTypes | None,
+        timeout: TimeoutTypes | Unset,
+    ) -> Call | None:
+        """A plain call, straight to the pool; None if it is none after all: a body that is made
+        while it is sent, or credentials in the URL."""
+        body: bytes | None
+        if json is not None:
+            if content is not None:
+                raise TypeError("give one body only, not content and json together")
+            body = encode_json(json)
+        elif content is None or type(content) is bytes:
+            body = content or None
+        elif isinstance(content, str):
+            body = content.encode("utf-8") or None
+        elif isinstance(content, (bytes, bytearray, memoryview)):
+            body = bytes(content) or None
+        else:
+            return None
+        entry = binding.ready.get(url) if type(url) is str else None
+        if entry is None:
+            full = self._merge_url(url)
+            if full.userinfo:
+                return None
+            entry = binding.remember(url if type(url) is str else str(full), full)
+        start, target = entry
+        is_json = json is not None
+        ready = binding.lists.get(is_json) if headers is None else None
+        if ready is None:
+            ready = self._ready_headers(binding, headers, is_json)
+        times = None if timeout is UNSET else build_timeout(timeout, self._timeout).as_ms()
+        return start(check_method(method), target, ready, body, times, 0)
 
     # Life ---------------------------------------------------------------------------------
 
