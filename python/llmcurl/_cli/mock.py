@@ -45,6 +45,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="in this part of the requests (default: 1)",
     )
     add("--retry-after", metavar="S", type=float, help="Retry-After of these errors, in seconds")
+    add("--rpm", metavar="N", type=int, help="requests per minute for each key; more get 429")
+    add("--tpm", metavar="N", type=int, help="tokens per minute for each key; more get 429")
+    add("--workers", metavar="N", type=int, help="requests worked on at once; more wait")
+    add(
+        "--jitter",
+        metavar="SIGMA",
+        type=float,
+        default=0.0,
+        help="spread of the latencies: sigma of a lognormal factor (default: 0)",
+    )
+    add(
+        "--slow-rate",
+        metavar="P",
+        type=float,
+        default=0.0,
+        help="part of the requests that take ten times as long (default: 0)",
+    )
     add("--api-key", help="refuse requests without this key")
     add(
         "--model",
@@ -67,17 +84,26 @@ def run(args: argparse.Namespace) -> int:
     if args.fail is not None:
         settings["failure"] = Failure(status=args.fail, retry_after=args.retry_after)
         settings["failure_rate"] = args.fail_rate
-    mock = MockLLM(
-        host=args.host,
-        port=args.port,
-        listeners=8,
-        latency=args.latency,
-        ttft=args.ttft,
-        token_interval=args.token_interval,
-        echo=args.echo,
-        api_key=args.api_key,
-        **settings,
-    )
+    try:
+        mock = MockLLM(
+            host=args.host,
+            port=args.port,
+            listeners=8,
+            latency=args.latency,
+            ttft=args.ttft,
+            token_interval=args.token_interval,
+            echo=args.echo,
+            api_key=args.api_key,
+            rpm=args.rpm,
+            tpm=args.tpm,
+            workers=args.workers,
+            jitter=args.jitter,
+            slow_rate=args.slow_rate,
+            **settings,
+        )
+    except ValueError as exc:
+        print(f"mock: {exc}", file=sys.stderr)
+        return 2
 
     async def stopped() -> None:
         print(f"mock LLM on {mock.base_url}  (OpenAI clients: {mock.openai_url})", flush=True)

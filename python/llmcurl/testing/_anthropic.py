@@ -64,6 +64,7 @@ class AnthropicDialect:
 
     name = "anthropic"
     id_header = "request-id"
+    heartbeat = b'event: ping\ndata: {"type": "ping"}\n\n'
     stream_type = "text/event-stream; charset=utf-8"
 
     def ask(self, head: RequestHead, body: dict[str, Any]) -> Ask:

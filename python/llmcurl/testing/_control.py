@@ -19,7 +19,7 @@ _JSON = (("content-type", "application/json"),)
 def control(mock: MockLLM, name: str, head: RequestHead, body: bytes) -> Plan:
     """The answer to a control call; a wrong one gets 400 or 404 and a sentence.
 
-    GET stats, GET requests, GET config; POST script {"replies": [...]}, POST config {...}, POST reset.
+    GET stats, GET requests, GET attempts, GET config; POST script {"replies": [...]}, POST config {...}, POST reset.
     """
     try:
         value = _act(mock, head.method, name, loads(body) if body else {})
@@ -38,6 +38,8 @@ def _act(mock: MockLLM, method: str, name: str, body: Any) -> Any:
             return {**mock.stats.as_dict(), "scripted": mock.scripted}
         if name == "requests":
             return {"requests": [request.as_dict() for request in mock.requests]}
+        if name == "attempts":
+            return mock.attempts
         if name == "config":
             return mock.config.to_json()
     elif method == "POST":

@@ -44,6 +44,8 @@ class Dialect(Protocol):
     id_header: str
     stream_type: str
     """Content-Type of a stream."""
+    heartbeat: bytes
+    """A sign of life in a stream that says nothing."""
 
     def ask(self, head: RequestHead, body: dict[str, Any]) -> Ask:
         """Read a chat request. BadAsk if something required is missing."""

@@ -58,6 +58,7 @@ class GeminiDialect:
 
     name = "gemini"
     id_header = "x-gemini-request-id"
+    heartbeat = b": keep-alive\r\n\r\n"
     stream_type = "text/event-stream"
 
     def ask(self, head: RequestHead, body: dict[str, Any]) -> Ask:

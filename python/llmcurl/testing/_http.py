@@ -168,6 +168,8 @@ class Connection(asyncio.Protocol):
         "busy",
         "is_control",
         "served",
+        "working",
+        "_stretch",
         "_buffer",
         "_head",
         "_parts",
@@ -188,6 +190,8 @@ class Connection(asyncio.Protocol):
         self.busy = False
         self.is_control = False
         self.served = 0
+        self.working = False  # takes one of the mock's `workers`
+        self._stretch = 1.0
         self._buffer = b""
         self._head: RequestHead | None = None
         self._parts: list[bytes] = []
@@ -307,8 +311,19 @@ class Connection(asyncio.Protocol):
         """Changes when the current request is over; a late answer with an old token is dropped."""
         return self._token
 
-    def answer(self, plan: Plan, ident: bytes, started: float, *, chunked: bool = True) -> None:
-        """Play `plan`. `ident` replaces its id slots; delays count from `started` (loop time, seconds)."""
+    def answer(
+        self,
+        plan: Plan,
+        ident: bytes,
+        started: float,
+        *,
+        chunked: bool = True,
+        stretch: float = 1.0,
+    ) -> None:
+        """Play `plan`. `ident` replaces its id slots; delays count from `started` (loop time, seconds).
+
+        The times until the head and until the first event are `stretch` times as long as planned.
+        """
         if self.transport is None:
             return
         if self._close_after or not chunked:
@@ -321,8 +336,10 @@ class Connection(asyncio.Protocol):
         self._plan = plan
         self._step = 0
         self._id = ident
-        self._due = started + plan.delay
-        self._wait_or_go(plan.delay)
+        self._stretch = stretch
+        delay = plan.delay * stretch
+        self._due = started + delay
+        self._wait_or_go(delay)
 
     def _wait_or_go(self, delay: float) -> None:
         if delay <= 0.0:
@@ -344,22 +361,39 @@ class Connection(asyncio.Protocol):
             self._finish(plan)
             return
         steps = plan.steps
+        if self._step >= len(steps):  # stalled, and still gives signs of life
+            self._beat(plan)
+            return
         while True:
             self.transport.write(steps[self._step].replace(ID_SLOT, self._id))
             self._step += 1
             if self._step >= len(steps):
                 self._finish(plan)
                 return
-            gap = plan.first_gap if self._step == 1 else plan.gap
+            gap = plan.gap
+            if self._step == 1:
+                gap = plan.first_gap * (self._stretch if plan.ttft > plan.delay else 1.0)
             if gap > 0.0:
                 self._due += gap
                 self.server.wheel.add(self._due, self, self._token)
                 return
 
+    def _beat(self, plan: Plan, *, first: bool = False) -> None:
+        assert plan.heartbeat is not None
+        beat, every = plan.heartbeat
+        if not first:
+            self.transport.write(beat)
+        self._due += every
+        self.server.wheel.add(self._due, self, self._token)
+
     def _finish(self, plan: Plan) -> None:
         self._plan = None
-        if plan.end is End.STALL:
-            return  # stays busy until the client gives up
+        if plan.end is End.STALL:  # stays busy until the client gives up
+            if plan.heartbeat is not None:
+                self._plan, self._step = plan, len(plan.steps)
+                self._due = self.server.now()
+                self._beat(plan, first=True)
+            return
         self._token += 1
         if plan.end is not End.DONE:
             if plan.end is End.RESET:

@@ -63,6 +63,7 @@ class OllamaDialect:
 
     name = "ollama"
     id_header = "x-request-id"
+    heartbeat = b"\n"
     stream_type = "application/x-ndjson"
 
     def ask(self, head: RequestHead, body: dict[str, Any]) -> Ask:

@@ -75,6 +75,7 @@ class OpenAIDialect:
 
     name = "openai"
     id_header = "x-request-id"
+    heartbeat = b": keep-alive\n\n"
     stream_type = "text/event-stream; charset=utf-8"
 
     def ask(self, head: RequestHead, body: dict[str, Any]) -> Ask:

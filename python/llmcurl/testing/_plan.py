@@ -38,7 +38,8 @@ class Plan:
     """Bytes and times of one answer. Immutable.
 
     `delay` (seconds from the request) is when the head goes out, `ttft` when the first event does, `gap` the time
-    between two events. Without `streamed` the pieces form one body with a Content-Length.
+    between two events. Without `streamed` the pieces form one body with a Content-Length. `heartbeat` is what a
+    stalled stream goes on to send, and every how many seconds. `tokens` is what a reply costs.
     """
 
     __slots__ = (
@@ -49,6 +50,9 @@ class Plan:
         "instant",
         "steps",
         "first_gap",
+        "heartbeat",
+        "tokens",
+        "_heartbeat",
         "_status",
         "_headers",
         "_pieces",
@@ -71,7 +75,11 @@ class Plan:
         end: End = End.DONE,
         length: int | None = None,
         connection: str = "chunked",
+        heartbeat: tuple[bytes, float] | None = None,
+        tokens: int = 0,
     ) -> None:
+        self.tokens = tokens
+        self.heartbeat = self._heartbeat = heartbeat
         self._status = status
         self._headers = tuple(headers)
         self._pieces = tuple(pieces)
@@ -110,6 +118,8 @@ class Plan:
     def with_body(self, body: bytes) -> Plan:
         """The same plain answer with another body. Cheap: for answers that differ from call to call."""
         plan = Plan.__new__(Plan)
+        plan.heartbeat = plan._heartbeat = None
+        plan.tokens = self.tokens
         plan._status, plan._headers, plan._pieces = self._status, self._headers, (body,)
         plan._streamed, plan._length, plan._closing = False, None, {}
         plan.delay, plan.ttft, plan.gap, plan.end, plan.first_gap = (
@@ -126,6 +136,21 @@ class Plan:
         plan.steps = (plan.instant,)
         return plan
 
+    def with_headers(self, headers: Sequence[tuple[str, str]]) -> Plan:
+        """The same answer with more headers, which belong to a single request."""
+        if not headers or self.instant == b"":
+            return self
+        plan = Plan.__new__(Plan)
+        for name in Plan.__slots__:
+            setattr(plan, name, getattr(self, name))
+        plan._headers = (*self._headers, *headers)
+        plan._closing, plan._open_head = {}, None
+        status_line, _, rest = self.steps[0].partition(b"\r\n")
+        first = b"%b\r\n%b%b" % (status_line, _lines(headers), rest)
+        plan.steps = (first, *self.steps[1:])
+        plan.instant = None if self.instant is None else first
+        return plan
+
     def _head_lines(self) -> list[str]:
         lines = [f"HTTP/1.1 {self._status} {_phrase(self._status)}"]
         lines += [f"{name}: {value}" for name, value in self._headers]
@@ -134,6 +159,9 @@ class Plan:
     def _lay_out_stream(self, connection: str) -> None:
         lines = self._head_lines()
         framed = connection != "bare"
+        if framed and self._heartbeat is not None:
+            beat, every = self._heartbeat
+            self.heartbeat = (b"%x\r\n%b\r\n" % (len(beat), beat), every)
         if framed:
             lines.append("transfer-encoding: chunked")
         if connection != "chunked":
@@ -169,12 +197,18 @@ class Plan:
                 end=self.end,
                 length=self._length,
                 connection="close" if chunked else "bare",
+                heartbeat=self._heartbeat,
+                tokens=self.tokens,
             )
         return plan
 
 
-def _head(lines: list[str]) -> bytes:
+def _head(lines: Sequence[str]) -> bytes:
     for line in lines:
         if "\r" in line or "\n" in line:
             raise ValueError(f"line break in a header of a reply: {line!r}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _lines(headers: Sequence[tuple[str, str]]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")

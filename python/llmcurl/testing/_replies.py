@@ -89,7 +89,15 @@ class Reply:
 
 
 FailureKind = Literal[
-    "status", "cut", "reset", "stall", "malformed_event", "error_event", "json_error"
+    "status",
+    "cut",
+    "reset",
+    "stall",
+    "malformed_event",
+    "error_event",
+    "json_error",
+    "close",
+    "black_hole",
 ]
 
 
@@ -98,7 +106,8 @@ class Failure:
     """An answer that goes wrong. Use the constructors below; each gives the error in the words of the protocol.
 
     `after` counts the events that still arrive whole (in a plain answer every kind but "status" and "json_error"
-    breaks off in the middle of the body, or before the first byte if `after` is 0). `latency` is in seconds.
+    breaks off in the middle of the body, or before the first byte if `after` is 0). `latency` is in seconds, and
+    `keepalive` the seconds between signs of life (comments, pings) in a stream that has stalled; None: silence.
     """
 
     kind: FailureKind = "status"
@@ -110,11 +119,14 @@ class Failure:
     reply: Reply = dataclasses.field(default_factory=Reply)
     latency: float | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    keepalive: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headers", _pairs(self.headers))
         if self.after < 0:
             raise ValueError("after must not be negative")
+        if self.keepalive is not None and self.keepalive <= 0:
+            raise ValueError("keepalive must be positive")
 
     @classmethod
     def rate_limit(cls, retry_after: float | None = 1, **more: Any) -> Failure:
@@ -160,6 +172,21 @@ class Failure:
     def stall(cls, after: int = 2, **more: Any) -> Failure:
         """The answer stops in the middle and the connection stays open."""
         return cls(kind="stall", after=after, **more)
+
+    @classmethod
+    def no_first_token(cls, keepalive: float | None = None, **more: Any) -> Failure:
+        """The head of a stream comes, a token never does; a plain answer never comes."""
+        return cls(kind="stall", after=0, keepalive=keepalive, **more)
+
+    @classmethod
+    def black_hole(cls) -> Failure:
+        """The request is received and nothing ever comes back."""
+        return cls(kind="black_hole")
+
+    @classmethod
+    def close(cls, **more: Any) -> Failure:
+        """The connection is closed when the request has been received, without a byte of an answer."""
+        return cls(kind="close", **more)
 
     @classmethod
     def malformed_event(cls, after: int = 2, **more: Any) -> Failure:

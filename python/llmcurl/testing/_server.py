@@ -20,6 +20,7 @@ from ._plan import ID_TEXT, End, Plan
 from ._replies import Failure, Outcome, Raw, Reply, as_outcome
 from ._routes import Route, find_route, key_of
 from ._stats import RecordedRequest, Recorder, Stats
+from ._traffic import Budget, Traffic, rate_headers
 from ._transport import HAVE_EPOLL, EpollListener, open_listener
 from ._wheel import Wheel
 
@@ -67,6 +68,9 @@ class MockLLM:
         self._stats = Stats()
         self._recorder = Recorder(self._config.keep_requests, self._config.keep_body)
         self._random = random.Random(self._config.seed)
+        self._traffic = Traffic(self._config)
+        self._working = 0
+        self._waiting: deque[tuple[Connection, int, Plan, RequestHead]] = deque()
         self._plans: dict[
             Any, Any
         ] = {}  # finished plans, and for echoes (plan, pieces around the text)
@@ -163,7 +167,13 @@ class MockLLM:
     @property
     def stats(self) -> Stats:
         """A snapshot of the counters."""
-        return dataclasses.replace(self._stats)
+        waiting = sum(1 for entry in self._waiting if entry[0].token == entry[1])
+        return dataclasses.replace(self._stats, waiting=waiting)
+
+    @property
+    def attempts(self) -> dict[str, int]:
+        """How often each request came, by its `count_by` header (Idempotency-Key)."""
+        return dict(self._traffic.attempts)
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -192,12 +202,15 @@ class MockLLM:
             self._responder = None
         self._config = self._config.changed(**settings)
         self._plans.clear()
+        self._traffic.configure(self._config)
         if "seed" in settings:
             self._random.seed(settings["seed"])
 
     def reset(self) -> None:
-        """Forget the script, the recorded requests and the counters; open connections stay."""
+        """Forget the script, the recorded requests, the counters and what is used up of `rpm` and `tpm`; open
+        connections stay."""
         self._script.clear()
+        self._traffic.reset()
         self._recorder = Recorder(self._config.keep_requests, self._config.keep_body)
         old = self._stats
         self._stats = Stats(
@@ -220,6 +233,8 @@ class MockLLM:
     def on_lost(self, connection: Connection) -> None:
         """A connection ended, from either side."""
         self._connections.discard(connection)
+        if connection.working:
+            self._work_is_done(connection)
         if connection.is_control:
             return
         self._stats.open_connections -= 1
@@ -232,6 +247,8 @@ class MockLLM:
         if not connection.is_control:
             self._stats.in_flight -= 1
             self._stats.answered += 1
+            if connection.working:
+                self._work_is_done(connection)
 
     def must_close(self, connection: Connection) -> bool:
         """Whether this answer was the connection's last."""
@@ -269,21 +286,81 @@ class MockLLM:
         if stats.in_flight > stats.max_in_flight:
             stats.max_in_flight = stats.in_flight
         request = self._recorder.record(stats.requests, now, head, body)
+        attempt = self._traffic.count(head)
+        budget, refusal = self._admit(route, head, body, now)
         try:
-            outcome = self._choose(route, request)
+            outcome = refusal or self._choose(route, request, attempt)
             if outcome is not None and not isinstance(outcome, (Reply, Failure, Raw)):
-                self._answer_later(connection, outcome, route, head, body, now)
+                self._answer_later(connection, outcome, route, head, body, now, budget)
                 return
             plan = self._plan(route, head, body, outcome)
         except BadAsk as exc:
             plan = self._error_plan(route.dialect, 400, str(exc))
-        self._play(connection, plan, head, now)
+        self._play(connection, plan, head, now, budget, refused=refusal is not None)
 
-    def _play(self, connection: Connection, plan: Plan, head: RequestHead, started: float) -> None:
+    def _admit(
+        self, route: Route, head: RequestHead, body: bytes, now: float
+    ) -> tuple[Budget | None, Failure | None]:
+        """The budget a request is charged to, and the refusal if there is no place for it."""
+        config = self._config
+        if not route.needs_body:
+            return None, None
+        budget = refusal = None
+        if self._traffic.limited:
+            budget = self._traffic.budget(head, now)
+            refusal = self._traffic.admit(budget, len(body), now)
+        if config.max_concurrent is not None and self._stats.in_flight > config.max_concurrent:
+            refusal = refusal or Failure.rate_limit(None, latency=0.0)
+        if refusal is not None:
+            self._stats.rate_limited += 1
+        return budget, refusal
+
+    def _play(
+        self,
+        connection: Connection,
+        plan: Plan,
+        head: RequestHead,
+        now: float,
+        budget: Budget | None,
+        *,
+        refused: bool = False,
+    ) -> None:
+        self._stats.tokens += plan.tokens
+        if budget is not None:
+            self._traffic.charge(budget, plan.tokens, now)
+            plan = plan.with_headers(rate_headers(head.route.dialect.name, budget, now))
+        if self._config.workers is not None and not refused:
+            if self._working >= self._config.workers:
+                self._waiting.append((connection, connection.token, plan, head))
+                return
+            connection.working = True
+            self._working += 1
+        self._start(connection, plan, head, now)
+
+    def _start(self, connection: Connection, plan: Plan, head: RequestHead, started: float) -> None:
         self._last_id += 1
         connection.answer(
-            plan, b"%012x" % self._last_id, started, chunked=head.version == "HTTP/1.1"
+            plan,
+            b"%012x" % self._last_id,
+            started,
+            chunked=head.version == "HTTP/1.1",
+            stretch=self._traffic.stretch() if self._traffic.uneven else 1.0,
         )
+
+    def _work_is_done(self, connection: Connection) -> None:
+        connection.working = False
+        self._working -= 1
+        if self._waiting:  # not from here: an instant answer would come back to this place
+            self._loop.call_soon(self._next_work)
+
+    def _next_work(self) -> None:
+        workers = self._config.workers
+        while self._waiting and (workers is None or self._working < workers):
+            connection, token, plan, head = self._waiting.popleft()
+            if connection.token == token:
+                connection.working = True
+                self._working += 1
+                self._start(connection, plan, head, self._loop.time())
 
     def _enter_control(self, connection: Connection) -> None:
         """A connection that makes control calls is not one of the client's."""
@@ -299,7 +376,7 @@ class MockLLM:
 
     # -- deciding --------------------------------------------------------------------------------------------
 
-    def _choose(self, route: Route, request: RecordedRequest) -> Any:
+    def _choose(self, route: Route, request: RecordedRequest, attempt: int) -> Any:
         """The outcome for a request, an awaitable of it, or None for the standing answer."""
         config = self._config
         if config.api_key is not None and key_of(request._head) != config.api_key:
@@ -312,8 +389,11 @@ class MockLLM:
                 return answer
             if answer is not None:
                 return as_outcome(answer)
-        if config.failure is not None and self._random.random() < config.failure_rate:
-            return config.failure
+        if config.failure is not None:
+            if config.fail_first:
+                return config.failure if 0 < attempt <= config.fail_first else None
+            if self._random.random() < config.failure_rate:
+                return config.failure
         return None
 
     def _answer_later(
@@ -324,6 +404,7 @@ class MockLLM:
         head: RequestHead,
         body: bytes,
         now: float,
+        budget: Budget | None,
     ) -> None:
         token = connection.token
 
@@ -336,7 +417,7 @@ class MockLLM:
             except Exception as exc:
                 plan = self._error_plan(route.dialect, 500, f"the mock's responder failed: {exc!r}")
             if connection.token == token:
-                self._play(connection, plan, head, now)
+                self._play(connection, plan, head, now, budget)
 
         task = self._loop.create_task(wait())
         self._tasks.add(task)
@@ -362,7 +443,11 @@ class MockLLM:
                 (route.dialect.id_header, f"req_{ID_TEXT}"),
             ]
             return Plan(
-                route.status, kind, [route.lookup(config, head, value)], delay=config.latency
+                route.status,
+                kind,
+                [route.lookup(config, head, value)],
+                delay=config.latency,
+                tokens=len(body) // 4 if route.needs_body else 0,
             )
         dialect = route.dialect
         ask = dialect.ask(head, value)
@@ -407,7 +492,18 @@ class MockLLM:
         if ask.stream:
             return self._stream_plan(dialect, ask, outcome, dialect.events(ask, outcome), End.DONE)
         headers = self._headers(dialect, "application/json", outcome.headers)
-        return Plan(200, headers, [dialect.full(ask, outcome)], delay=self._latency(outcome))
+        return Plan(
+            200,
+            headers,
+            [dialect.full(ask, outcome)],
+            delay=self._latency(outcome),
+            tokens=self._cost(ask, outcome),
+        )
+
+    @staticmethod
+    def _cost(ask: Ask, reply: Reply) -> int:
+        spent = ask.input_tokens if reply.input_tokens is None else reply.input_tokens
+        return spent + reply.generated
 
     def _latency(self, outcome: Reply | Failure | Raw) -> float:
         return self._config.latency if outcome.latency is None else outcome.latency
@@ -419,12 +515,18 @@ class MockLLM:
         return [("content-type", kind), (dialect.id_header, f"req_{ID_TEXT}"), *more]
 
     def _stream_plan(
-        self, dialect: Dialect, ask: Ask, reply: Reply, pieces: list[bytes], end: End
+        self,
+        dialect: Dialect,
+        ask: Ask,
+        reply: Reply,
+        pieces: list[bytes],
+        end: End,
+        keepalive: float | None = None,
     ) -> Plan:
         config = self._config
-        kind = dialect.stream_type
+        kind, beat = dialect.stream_type, dialect.heartbeat
         if dialect.name == "gemini" and not ask.form[0]:
-            kind = "application/json; charset=UTF-8"
+            kind, beat = "application/json; charset=UTF-8", b"\n"
         headers = self._headers(dialect, kind, [("cache-control", "no-cache"), *reply.headers])
         return Plan(
             200,
@@ -435,6 +537,8 @@ class MockLLM:
             ttft=config.ttft if reply.ttft is None else reply.ttft,
             gap=config.token_interval if reply.token_interval is None else reply.token_interval,
             end=end,
+            heartbeat=None if keepalive is None else (beat, keepalive),
+            tokens=self._cost(ask, reply),
         )
 
     def _error_plan(self, dialect: Dialect, status: int, message: str) -> Plan:
@@ -444,6 +548,10 @@ class MockLLM:
     def _failure_plan(self, dialect: Dialect, ask: Ask, failure: Failure) -> Plan:
         kind, reply, after = failure.kind, failure.reply, failure.after
         latency = self._latency(failure)
+        if kind == "black_hole":
+            return Plan.silent(End.STALL, 0.0)
+        if kind == "close":
+            return Plan.silent(End.CUT, latency)
         if kind in ("status", "json_error") or (kind == "error_event" and not ask.stream):
             more = list(failure.headers)
             if failure.retry_after is not None:
@@ -467,7 +575,7 @@ class MockLLM:
                 pieces = [*pieces[:after], event]
             else:
                 pieces = pieces[:after]
-            return self._stream_plan(dialect, ask, reply, pieces, end)
+            return self._stream_plan(dialect, ask, reply, pieces, end, failure.keepalive)
         if end is not End.DONE and after == 0:
             return Plan.silent(end, latency)
         whole = dialect.full(ask, reply) if ask.model else dialect.error(500, None, None, None)

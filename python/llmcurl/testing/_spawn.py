@@ -173,6 +173,11 @@ class SpawnedMock:
             for fields in self._control("GET", "requests")["requests"]
         ]
 
+    @property
+    def attempts(self) -> dict[str, int]:
+        """How often each request came, by its `count_by` header (Idempotency-Key)."""
+        return self._control("GET", "attempts")
+
     def script(self, *replies: Outcome | str) -> None:
         """Queue answers for the next requests, in order of arrival. TypeError for what is no reply."""
         self._control(

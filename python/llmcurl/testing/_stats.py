@@ -30,6 +30,12 @@ class Stats:
     max_open_connections: int = 0
     disconnects: int = 0
     """Connections closed by the client before their answer was complete."""
+    rate_limited: int = 0
+    """Requests refused by `rpm`, `tpm` or `max_concurrent`."""
+    waiting: int = 0
+    """Requests that wait for one of the `workers`."""
+    tokens: int = 0
+    """Input and output tokens of the replies given."""
 
     def as_dict(self) -> dict[str, int]:
         """The counters by name."""
