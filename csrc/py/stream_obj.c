@@ -211,6 +211,20 @@ static PyObject *Stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
   Py_RETURN_NONE;
 }
 
+/* Who leaves early keeps what has come in until then. */
+static PyObject *Stream_unread(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  StreamObject *self = (StreamObject *)op;
+  lc_xfer *x = self->w.xfer;
+  PyObject *data;
+  if(self->closed || self->ended || !x || lc_reactor_foreign(self->w.reactor) || lc_reactor_forked(self->w.reactor))
+    return PyBytes_FromStringAndSize(NULL, 0);
+  data = PyBytes_FromStringAndSize(lc_buf_data(&x->in), (Py_ssize_t)lc_buf_len(&x->in));
+  if(data)
+    lc_buf_reset(&x->in, KEEP_BUFFER);
+  return data;
+}
+
 static PyObject *Stream_get_received(PyObject *op, void *Py_UNUSED(closure))
 {
   lc_xfer *x = ((StreamObject *)op)->w.xfer;
@@ -220,6 +234,7 @@ static PyObject *Stream_get_received(PyObject *op, void *Py_UNUSED(closure))
 static PyMethodDef Stream_methods[] = {
   {"read", Stream_read, METH_NOARGS, PyDoc_STR("Awaitable of the bytes that have arrived; b'' at the end.")},
   {"close", Stream_close, METH_NOARGS, PyDoc_STR("Drops the connection unless the body is whole. Idempotent, needs no loop.")},
+  {"unread", Stream_unread, METH_NOARGS, PyDoc_STR("Takes what has arrived and was not read, without waiting.")},
   {"result", Stream_result, METH_NOARGS, NULL},
   {"_feed", (PyCFunction)(void (*)(void))lc_waiter_feed, METH_FASTCALL, NULL},
   {"_set_on_want", lc_waiter_set_on_want, METH_O, NULL},

@@ -54,13 +54,32 @@ from ._urls import URL
 from ._version import __version__
 
 if _TYPE_CHECKING:
-    from .llm import Anthropic, Gemini, Ollama, OpenAI, ServerSentEvent
+    from .llm import (
+        Anthropic,
+        AuthenticationError,
+        BadRequestError,
+        ContextLengthError,
+        Gemini,
+        InvalidReply,
+        LLMError,
+        NotFoundError,
+        Ollama,
+        OpenAI,
+        OverloadedError,
+        PermissionDeniedError,
+        RateLimitError,
+        ServerError,
+        ServerSentEvent,
+        StreamInterrupted,
+    )
 
 __all__ = [
     "URL",
     "Anthropic",
     "AsyncClient",
     "Auth",
+    "AuthenticationError",
+    "BadRequestError",
     "BasicAuth",
     "BearerAuth",
     "Call",
@@ -68,6 +87,7 @@ __all__ = [
     "CloseError",
     "ConnectError",
     "ConnectTimeout",
+    "ContextLengthError",
     "CookieConflict",
     "Cookies",
     "DecodingError",
@@ -78,17 +98,23 @@ __all__ = [
     "Gemini",
     "Headers",
     "InvalidHeader",
+    "InvalidReply",
     "InvalidURL",
+    "LLMError",
     "Limits",
     "LocalProtocolError",
     "NetworkError",
+    "NotFoundError",
     "Ollama",
     "OpenAI",
+    "OverloadedError",
+    "PermissionDeniedError",
     "PoolTimeout",
     "ProtocolError",
     "Proxy",
     "ProxyError",
     "QueryParams",
+    "RateLimitError",
     "ReadError",
     "ReadTimeout",
     "RemoteProtocolError",
@@ -98,10 +124,12 @@ __all__ = [
     "Response",
     "ResponseNotRead",
     "ResponseTooLarge",
+    "ServerError",
     "ServerSentEvent",
     "StreamClosed",
     "StreamConsumed",
     "StreamError",
+    "StreamInterrupted",
     "TimeoutException",
     "Timeout",
     "Timings",
@@ -114,7 +142,26 @@ __all__ = [
     "__version__",
 ]
 
-_LLM = frozenset({"Anthropic", "Gemini", "Ollama", "OpenAI", "ServerSentEvent"})
+_LLM = frozenset(
+    {
+        "Anthropic",
+        "AuthenticationError",
+        "BadRequestError",
+        "ContextLengthError",
+        "Gemini",
+        "InvalidReply",
+        "LLMError",
+        "NotFoundError",
+        "Ollama",
+        "OpenAI",
+        "OverloadedError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "ServerError",
+        "ServerSentEvent",
+        "StreamInterrupted",
+    }
+)
 
 
 def __getattr__(name: str) -> object:

@@ -139,6 +139,9 @@ class BodyStream(Awaitable[bytes]):
         """The bytes that have arrived; b"" at the end."""
 
     def close(self) -> None: ...
+    def unread(self) -> bytes:
+        """Takes what has arrived and was not read, without waiting."""
+
     def result(self) -> None: ...
     def cancel(self, msg: Any | None = None) -> bool:
         """Ends the wait, not the transfer."""

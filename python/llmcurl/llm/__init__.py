@@ -33,7 +33,7 @@ from ._reply import Reply
 from ._run import Run
 from ._stream import Stream
 from ._tools import Tool
-from ._types import Delta, ModelInfo, ToolCall, ToolCallDelta, Usage
+from ._types import Choice, Delta, ModelInfo, TokenLogprob, ToolCall, ToolCallDelta, Usage
 from .anthropic import Anthropic
 from .gemini import Gemini
 from .ollama import Ollama
@@ -44,6 +44,7 @@ __all__ = [
     "Anthropic",
     "AuthenticationError",
     "BadRequestError",
+    "Choice",
     "ContextLengthError",
     "Delta",
     "Embeddings",
@@ -63,6 +64,7 @@ __all__ = [
     "ServerSentEvent",
     "Stream",
     "StreamInterrupted",
+    "TokenLogprob",
     "Tool",
     "ToolCall",
     "ToolCallDelta",

@@ -9,6 +9,7 @@ provider's own and passes unchanged.
 from __future__ import annotations
 
 import base64
+import mimetypes
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
@@ -27,7 +28,7 @@ _SIGNATURES = (
 
 
 class Image(NamedTuple):
-    """An image of a message: a URL, or base64 text with its media type."""
+    """An image of a message: a URL, or base64 text; its media type, "" if unknown."""
 
     url: str | None
     data: str
@@ -47,8 +48,13 @@ def image(source: str | bytes, media_type: str | None = None) -> dict[str, Any]:
     Args:
         source: URL or the image's bytes.
         media_type: of bytes; found out from them if not given.
+
+    Raises:
+        TypeError: neither, or a media type for a URL, which tells it by its name.
     """
     if isinstance(source, str):
+        if media_type is not None:
+            raise TypeError("media_type= goes with bytes; a URL tells its own")
         return {"type": "image_url", "image_url": {"url": source}}
     kind = media_type or _media_type(source)
     url = f"data:{kind};base64,{base64.b64encode(source).decode()}"
@@ -66,7 +72,7 @@ def image_of(part: Mapping[str, Any]) -> Image | None:
     if url.startswith("data:"):
         kind, _, data = url[5:].partition(",")
         return Image(None, data, kind.partition(";")[0] or "image/png")
-    return Image(url, "", "")
+    return Image(url, "", mimetypes.guess_type(url.partition("?")[0])[0] or "")
 
 
 def _one(message: str | Message) -> dict[str, Any]:

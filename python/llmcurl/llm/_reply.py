@@ -8,7 +8,7 @@ import msgspec
 
 from .._models import Response, Timings
 from ._errors import InvalidReply
-from ._types import ToolCall, Usage
+from ._types import Choice, TokenLogprob, ToolCall, Usage
 
 __all__ = ["Reply"]
 
@@ -95,9 +95,21 @@ class Reply:
         raise NotImplementedError
 
     @property
+    def logprobs(self) -> list[TokenLogprob] | None:
+        """The tokens of the text with their probabilities; None if the provider sent none."""
+        return None
+
+    @property
+    def choices(self) -> list[Choice]:
+        """All answers, where several were asked for (`n`); the properties tell of the first."""
+        return [
+            Choice(self.text, self.reasoning, self.tool_calls, self.finish_reason, self.logprobs)
+        ]
+
+    @property
     def texts(self) -> list[str]:
-        """The texts of all answers, where several were asked for."""
-        return [self.text]
+        """The texts of all answers."""
+        return [choice.text for choice in self.choices]
 
     @property
     def timings(self) -> Timings:

@@ -138,6 +138,7 @@ class Stream:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._take_unread()
         self.response._close_stream()
         for generator in self._generators:
             try:
@@ -146,6 +147,18 @@ class Stream:
                 pass  # another task is in it; the closed stream ends it
         self._generators.clear()
         self._keep_rest()
+
+    def _take_unread(self) -> None:
+        """Parses what the client has received and nobody has read yet."""
+        if self._read is None or self._finished or self._error is not None:
+            return
+        take = getattr(self.response._stream, "unread", None)
+        if take is None or self.response._encodings():
+            return  # encoded bytes are not worth a decoder's state at this point
+        try:
+            self._items = chain(self._items, self._parser.feed(take()))
+        except ValueError:
+            pass  # an event beyond the ceiling: it would not have been given either
 
     def _keep_rest(self) -> None:
         """What has arrived and was not asked for belongs to the partial reply."""

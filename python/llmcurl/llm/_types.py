@@ -1,4 +1,4 @@
-"""The small values of LLM calls: Usage, ToolCall, Delta, ModelInfo."""
+"""The small values of LLM calls: Usage, ToolCall, TokenLogprob, Choice, Delta, ModelInfo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Delta", "ModelInfo", "ToolCall", "ToolCallDelta", "Usage"]
+__all__ = ["Choice", "Delta", "ModelInfo", "TokenLogprob", "ToolCall", "ToolCallDelta", "Usage"]
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +48,36 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False):
     def json(self) -> Any:
         """The arguments, parsed. ValueError if the model wrote no JSON."""
         return msgspec.json.decode(self.arguments or "{}")
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
+    """How likely the model found a token.
+
+    Attributes:
+        token: its text.
+        logprob: natural logarithm of the probability.
+        bytes: of the token, in UTF-8, where the provider tells them: a token may be a part of
+            a character.
+        top_logprobs: the likeliest tokens at this place, as many as were asked for.
+    """
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list[TokenLogprob] = []
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One of several answers to one call.
+
+    Attributes: as those of `Reply`.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: list[ToolCall] = []
+    finish_reason: str | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):

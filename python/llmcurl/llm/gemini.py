@@ -16,7 +16,7 @@ from ._reply import Reply
 from ._schema import schema_of
 from ._stream import Assembler, ErrorEvent
 from ._tools import Tool
-from ._types import Delta, ModelInfo, ToolCall, ToolCallDelta, Usage
+from ._types import Choice, Delta, ModelInfo, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 __all__ = ["Gemini", "GeminiReply"]
 
@@ -49,9 +49,24 @@ class _Content(msgspec.Struct):
     parts: list[_Part] | None = None
 
 
+class _Logprob(msgspec.Struct, rename="camel"):
+    token: str = ""
+    log_probability: float = 0.0  # zeros are left out of Google's JSON
+
+
+class _Top(msgspec.Struct, rename="camel"):
+    candidates: list[_Logprob] = []
+
+
+class _Logprobs(msgspec.Struct, rename="camel"):
+    chosen_candidates: list[_Logprob] = []
+    top_candidates: list[_Top] = []
+
+
 class _Candidate(msgspec.Struct, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
+    logprobs_result: _Logprobs | None = None
 
 
 class _Usage(msgspec.Struct, rename="camel"):
@@ -89,28 +104,40 @@ class GeminiReply(Reply):
         return _text(self._candidate(), False)
 
     @property
-    def texts(self) -> list[str]:
-        return [_text(candidate, False) for candidate in self._read().candidates or ()]
-
-    @property
     def reasoning(self) -> str:
         return _text(self._candidate(), True)
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        return [
-            ToolCall(call.name, bytes(call.args).decode(), call.id or "")
-            for part in (self._candidate().content or _Content()).parts or ()
-            if (call := part.function_call) is not None
-        ]
+        return _calls(self._candidate())
 
     @property
     def finish_reason(self) -> str | None:
-        reason = self._candidate().finish_reason
+        return self._reason(self._candidate())
+
+    @property
+    def logprobs(self) -> list[TokenLogprob] | None:
+        return _logprobs(self._candidate())
+
+    @property
+    def choices(self) -> list[Choice]:
+        return [
+            Choice(
+                _text(candidate, False),
+                _text(candidate, True),
+                _calls(candidate),
+                self._reason(candidate),
+                _logprobs(candidate),
+            )
+            for candidate in self._read().candidates or ()
+        ]
+
+    def _reason(self, candidate: _Candidate) -> str | None:
+        reason = candidate.finish_reason
         if reason is None:
             feedback = self._read().prompt_feedback
             return "content_filter" if feedback and feedback.block_reason else None
-        if reason == "STOP" and self.tool_calls:
+        if reason == "STOP" and _calls(candidate):
             return "tool_calls"
         return _FINISH.get(reason, reason)
 
@@ -140,6 +167,28 @@ class GeminiReply(Reply):
 def _text(candidate: _Candidate, thought: bool) -> str:
     parts = (candidate.content or _Content()).parts or ()
     return "".join(part.text or "" for part in parts if bool(part.thought) is thought)
+
+
+def _calls(candidate: _Candidate) -> list[ToolCall]:
+    return [
+        ToolCall(call.name, bytes(call.args).decode(), call.id or "")
+        for part in (candidate.content or _Content()).parts or ()
+        if (call := part.function_call) is not None
+    ]
+
+
+def _logprobs(candidate: _Candidate) -> list[TokenLogprob] | None:
+    found = candidate.logprobs_result
+    if found is None:
+        return None
+    tops = [
+        [TokenLogprob(one.token, one.log_probability) for one in top.candidates]
+        for top in found.top_candidates
+    ]
+    return [
+        TokenLogprob(one.token, one.log_probability, None, tops[i] if i < len(tops) else [])
+        for i, one in enumerate(found.chosen_candidates)
+    ]
 
 
 # Streams --------------------------------------------------------------------------------------
@@ -199,7 +248,9 @@ class _Assembler:
             for part in (candidate.get("content") or {}).get("parts") or ():
                 self._part(so_far, index, part, deltas)
             for key, value in candidate.items():
-                if key not in ("content", "index"):
+                if key == "logprobsResult" and isinstance(so_far.fields.get(key), dict):
+                    _extend(so_far.fields[key], value)
+                elif key not in ("content", "index"):
                     so_far.fields[key] = value
             if candidate.get("finishReason"):
                 self.done = True
@@ -233,6 +284,15 @@ class _Assembler:
         return {**head, "candidates": candidates}
 
 
+def _extend(kept: dict[str, Any], more: dict[str, Any]) -> None:
+    """Adds the lists of a later piece."""
+    for key, value in more.items():
+        if isinstance(value, list) and isinstance(kept.get(key), list):
+            kept[key] += value
+        else:
+            kept[key] = value
+
+
 # Requests -------------------------------------------------------------------------------------
 
 #: Our names of parameters, and where generationConfig has them.
@@ -256,7 +316,10 @@ def _part(part: Params) -> Params:
     if image is None:
         return part
     if image.url is not None:
-        return {"fileData": {"fileUri": image.url}}
+        file = {"fileUri": image.url}
+        if image.media_type:
+            file["mimeType"] = image.media_type
+        return {"fileData": file}
     return {"inlineData": {"mimeType": image.media_type, "data": image.data}}
 
 

@@ -15,7 +15,7 @@ from ._reply import Reply
 from ._schema import schema_of
 from ._stream import Assembler, ErrorEvent
 from ._tools import Tool
-from ._types import Delta, ModelInfo, ToolCall, ToolCallDelta, Usage
+from ._types import Delta, ModelInfo, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 __all__ = ["Ollama", "OllamaReply"]
 
@@ -44,6 +44,7 @@ class _Answer(msgspec.Struct):
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class OllamaReply(Reply):
@@ -81,6 +82,10 @@ class OllamaReply(Reply):
         return Usage(answer.prompt_eval_count, answer.eval_count)
 
     @property
+    def logprobs(self) -> list[TokenLogprob] | None:
+        return self._read().logprobs  # type: ignore[no-any-return]
+
+    @property
     def model(self) -> str:
         return self._read().model or ""
 
@@ -104,6 +109,7 @@ class _Assembler:
         self._head: dict[str, Any] = {}
         self._fields: dict[str, Any] = {}
         self._texts: list[str] = []
+        self._logprobs: list[Any] = []
         self._thinking: list[str] = []
         self._calls: list[dict[str, Any]] = []
         self.append: Callable[[str], Any] = self._texts.append
@@ -113,6 +119,8 @@ class _Assembler:
         if line.get("error"):
             raise ErrorEvent
         message = line.pop("message", None) or {}
+        if logprobs := line.pop("logprobs", None):
+            self._logprobs += logprobs
         self._head.update(line)
         deltas: list[Delta] = []
         if thinking := message.pop("thinking", None):
@@ -140,7 +148,8 @@ class _Assembler:
             message["thinking"] = "".join(self._thinking)
         if self._calls:
             message["tool_calls"] = self._calls
-        return {**self._head, "message": message}
+        more = {"logprobs": self._logprobs} if self._logprobs else {}
+        return {**self._head, "message": message, **more}
 
 
 # Requests -------------------------------------------------------------------------------------

@@ -11,12 +11,13 @@ import msgspec
 from .._models import Response
 from ._base import LLM, Params, env, set_unless
 from ._embeddings import Embeddings
+from ._errors import InvalidReply
 from ._messages import parts_of
 from ._reply import Reply
 from ._schema import schema_of
 from ._stream import Assembler, ErrorEvent
 from ._tools import Tool
-from ._types import Delta, ModelInfo, ToolCall, ToolCallDelta, Usage
+from ._types import Choice, Delta, ModelInfo, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 __all__ = ["OpenAI", "OpenAIReply"]
 
@@ -44,6 +45,15 @@ class _Message(msgspec.Struct):
 class _Choice(msgspec.Struct):
     message: _Message
     finish_reason: str | None = None
+    logprobs: msgspec.Raw = msgspec.Raw(b"null")  # may be most of the answer
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[TokenLogprob] | None = None
+    refusal: list[TokenLogprob] | None = None
+
+
+_decode_logprobs = msgspec.json.Decoder(_Logprobs | None).decode
 
 
 class _Details(msgspec.Struct):
@@ -81,29 +91,42 @@ class OpenAIReply(Reply):
         return _text(self._choice().message)
 
     @property
-    def texts(self) -> list[str]:
-        return [_text(choice.message) for choice in self._read().choices]
-
-    @property
     def reasoning(self) -> str:
-        message = self._choice().message
-        return message.reasoning_content or message.reasoning or ""
+        return _reasoning(self._choice().message)
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        made = []
-        for call in self._choice().message.tool_calls or ():
-            function = call.function or _Function()
-            arguments = function.arguments or "{}"
-            if not isinstance(arguments, str):
-                arguments = msgspec.json.encode(arguments).decode()
-            made.append(ToolCall(function.name or "", arguments, call.id or ""))
-        return made
+        return _calls(self._choice().message)
 
     @property
     def finish_reason(self) -> str | None:
-        reason = self._choice().finish_reason
-        return "tool_calls" if reason == "function_call" else reason
+        return _reason(self._choice())
+
+    @property
+    def logprobs(self) -> list[TokenLogprob] | None:
+        return self._logprobs(self._choice())
+
+    @property
+    def choices(self) -> list[Choice]:
+        return [
+            Choice(
+                _text(choice.message),
+                _reasoning(choice.message),
+                _calls(choice.message),
+                _reason(choice),
+                self._logprobs(choice),
+            )
+            for choice in self._read().choices
+        ]
+
+    def _logprobs(self, choice: _Choice) -> list[TokenLogprob] | None:
+        try:
+            found = _decode_logprobs(choice.logprobs)
+        except msgspec.DecodeError as error:
+            raise InvalidReply(
+                f"the logprobs have not the expected form: {error}", provider=self.provider
+            ) from error
+        return None if found is None else found.content or found.refusal
 
     @property
     def usage(self) -> Usage:
@@ -141,6 +164,26 @@ def _text(message: _Message) -> str:
     if content is None:
         return message.refusal or ""
     return "".join(part.get("text") or "" for part in parts_of(content))
+
+
+def _reasoning(message: _Message) -> str:
+    return message.reasoning_content or message.reasoning or ""
+
+
+def _calls(message: _Message) -> list[ToolCall]:
+    made = []
+    for call in message.tool_calls or ():
+        function = call.function or _Function()
+        arguments = function.arguments or "{}"
+        if not isinstance(arguments, str):
+            arguments = msgspec.json.encode(arguments).decode()
+        made.append(ToolCall(function.name or "", arguments, call.id or ""))
+    return made
+
+
+def _reason(choice: _Choice) -> str | None:
+    reason = choice.finish_reason
+    return "tool_calls" if reason == "function_call" else reason
 
 
 # Streams --------------------------------------------------------------------------------------
@@ -218,11 +261,10 @@ class _Assembler:
         if isinstance(probs := choice.get("logprobs"), dict):
             kept = so_far.logprobs = so_far.logprobs or {}
             for key, value in probs.items():
-                if isinstance(value, list):
-                    kept.setdefault(key, [])
-                    kept[key] = [*(kept[key] or ()), *value]
-                else:
-                    kept.setdefault(key, value)
+                if isinstance(value, list) and isinstance(kept.get(key), list):
+                    kept[key] += value
+                elif kept.get(key) is None:
+                    kept[key] = value
         for key, value in (choice.get("delta") or {}).items():
             if key == "content":
                 pieces = [value] if isinstance(value, str) else [_part_text(p) for p in value or ()]

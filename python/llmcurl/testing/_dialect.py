@@ -134,6 +134,17 @@ def fragments(text: str, size: int = 12) -> list[str]:
     return [text[i : i + size] for i in range(0, len(text), size)] or [""]
 
 
+def logprob(token: str, top: int) -> dict[str, Any]:
+    """A token with a made-up probability and `top` alternatives, as OpenAI and Ollama tell it."""
+
+    def one(token: str, value: float) -> dict[str, Any]:
+        spelled = list(token.encode("utf-8", "replace"))
+        return {"token": token, "logprob": value, "bytes": spelled}
+
+    others = [one(token if n == 0 else f"{token}~{n}", -0.25 - n) for n in range(top)]
+    return {**one(token, -0.25), "top_logprobs": others}
+
+
 def sse(data: bytes, event: str | None = None) -> bytes:
     """One server-sent event."""
     if event is None:

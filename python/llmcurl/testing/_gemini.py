@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ._dialect import Ask, BadAsk, bundle, dumps, last_user_text, text_of
@@ -53,6 +54,19 @@ def _contents(body: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _logprobs(tokens: Sequence[str], top: int) -> dict[str, Any]:
+    def one(token: str, value: float) -> dict[str, Any]:
+        return {"token": token, "tokenId": len(token), "logProbability": value}
+
+    return {
+        "topCandidates": [
+            {"candidates": [one(t if n == 0 else f"{t}~{n}", -0.25 - n) for n in range(top)]}
+            for t in tokens
+        ],
+        "chosenCandidates": [one(token, -0.25) for token in tokens],
+    }
+
+
 class GeminiDialect:
     """generateContent and streamGenerateContent."""
 
@@ -69,21 +83,36 @@ class GeminiDialect:
             size += len(text_of(system.get("parts")))
         stream = "streamGenerateContent" in head.path
         as_sse = "alt=sse" in head.query
-        return Ask(model_in(head.path), stream, size // 4 + 1, (as_sse,))
+        config = body.get("generationConfig") or {}
+        count = int(config.get("candidateCount") or 1)
+        top = int(config.get("logprobs") or 0) if config.get("responseLogprobs") else -1
+        return Ask(model_in(head.path), stream, size // 4 + 1, (as_sse, count, top))
 
     def last_text(self, body: dict[str, Any]) -> str:
         return last_user_text(_contents(body))
 
     @staticmethod
     def _answer(
-        ask: Ask, reply: Reply, parts: list[Any], finish: str | None, made: int
+        ask: Ask,
+        reply: Reply,
+        parts: list[Any],
+        finish: str | None,
+        made: int,
+        tokens: Sequence[str] = (),
     ) -> dict[str, Any]:
         spent = ask.input_tokens if reply.input_tokens is None else reply.input_tokens
-        candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
-        if finish is not None:
-            candidate["finishReason"] = finish
+        candidates = []
+        for index in range(ask.form[1]):
+            candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}}
+            candidate["index"] = index
+            if finish is not None:
+                candidate["finishReason"] = finish
+            if ask.form[2] >= 0 and tokens:
+                candidate["logprobsResult"] = _logprobs(tokens, ask.form[2])
+            candidates.append(candidate)
+        made *= ask.form[1]
         return {
-            "candidates": [candidate],
+            "candidates": candidates,
             "usageMetadata": {
                 "promptTokenCount": spent,
                 "candidatesTokenCount": made,
@@ -112,7 +141,7 @@ class GeminiDialect:
             parts.append({"text": reply.text})
         parts += self._calls(reply)
         finish = _FINISH[reply.finish_reason or "stop"]
-        return dumps(self._answer(ask, reply, parts, finish, reply.generated))
+        return dumps(self._answer(ask, reply, parts, finish, reply.generated, reply.pieces))
 
     def events(self, ask: Ask, reply: Reply) -> list[bytes]:
         parts: list[dict[str, Any]] = [
@@ -126,9 +155,9 @@ class GeminiDialect:
         for number, part in enumerate(parts, 1):
             is_last = number == len(parts)
             made = reply.generated if is_last else min(number, reply.generated)
-            answers.append(
-                dumps(self._answer(ask, reply, [part], finish if is_last else None, made))
-            )
+            said = () if part.get("thought") or "text" not in part else (part["text"],)
+            end = finish if is_last else None
+            answers.append(dumps(self._answer(ask, reply, [part], end, made, said)))
         if ask.form[0]:
             return [b"data: " + answer + b"\r\n\r\n" for answer in answers]
         return bundle(b"[", [answers[0], *(b"\n,\r\n" + answer for answer in answers[1:])], b"\n]")

@@ -6,7 +6,16 @@ import json
 import time
 from typing import Any
 
-from ._dialect import Ask, count_tokens, dumps, last_user_text, messages_of, model_of, text_of
+from ._dialect import (
+    Ask,
+    count_tokens,
+    dumps,
+    last_user_text,
+    logprob,
+    messages_of,
+    model_of,
+    text_of,
+)
 from ._embeddings import vector
 from ._http import RequestHead
 from ._replies import Reply, tokenize
@@ -74,7 +83,7 @@ class OllamaDialect:
             model_of(body),
             stream is None or bool(stream),
             count_tokens(messages, body.get("system")),
-            (single,),
+            (single, int(body.get("top_logprobs") or 0) if body.get("logprobs") else -1),
         )
 
     def last_text(self, body: dict[str, Any]) -> str:
@@ -95,6 +104,9 @@ class OllamaDialect:
         if calls:
             target["tool_calls"] = calls
         line["done"] = done
+        tokens = reply.pieces if done else (text,) if text else ()
+        if ask.form[1] >= 0 and text:
+            line["logprobs"] = [logprob(token, ask.form[1]) for token in tokens]
         return line
 
     def full(self, ask: Ask, reply: Reply) -> bytes:

@@ -12,6 +12,7 @@ from ._dialect import (
     dumps,
     fragments,
     last_user_text,
+    logprob,
     messages_of,
     model_of,
     sse,
@@ -52,15 +53,6 @@ def _error(status: int, message: str | None, code: str | None) -> dict[str, Any]
     return {"error": {"message": message, "type": kind, "param": None, "code": code or usual}}
 
 
-def _logprob(token: str) -> dict[str, Any]:
-    return {
-        "token": token,
-        "logprob": -0.25,
-        "bytes": list(token.encode("utf-8", "replace")),
-        "top_logprobs": [],
-    }
-
-
 def _tool_call(number: int, choice: int, call: ToolCall) -> dict[str, Any]:
     ident = call.id or f"call_{ID_TEXT}{choice}{number}"
     return {
@@ -89,6 +81,7 @@ class OpenAIDialect:
             int(body.get("n") or 1),
             bool(options and options.get("include_usage")),
             bool(body.get("logprobs")),
+            int(body.get("top_logprobs") or 0),
         )
         return Ask(model, bool(body.get("stream")), count_tokens(messages), form)
 
@@ -131,7 +124,7 @@ class OpenAIDialect:
             else:
                 message["annotations"] = []
             probs = (
-                {"content": [_logprob(t) for t in reply.pieces], "refusal": None}
+                {"content": [logprob(t, ask.form[3]) for t in reply.pieces], "refusal": None}
                 if ask.form[2]
                 else None
             )
@@ -157,7 +150,7 @@ class OpenAIDialect:
         )
 
     def events(self, ask: Ask, reply: Reply) -> list[bytes]:
-        count, with_usage, with_probs = ask.form
+        count, with_usage, with_probs, top = ask.form
         common: dict[str, Any] = {
             "id": f"chatcmpl-{ID_TEXT}",
             "object": "chat.completion.chunk",
@@ -172,7 +165,7 @@ class OpenAIDialect:
             number: int, delta: dict[str, Any], finish: str | None = None, token: str | None = None
         ) -> bytes:
             probs = (
-                {"content": [_logprob(token)], "refusal": None}
+                {"content": [logprob(token, top)], "refusal": None}
                 if with_probs and token is not None
                 else None
             )
