@@ -221,6 +221,25 @@ class Stream:
                 if not await self._more():
                     return
 
+    async def _first_content(self) -> None:
+        """Waits for the first delta with text, reasoning or a tool call, which stays to be read;
+        or for the end, if there is none. Raises: as iterating."""
+        while True:
+            for item in self._items:
+                if type(item) is str:
+                    found = bool(item)
+                elif type(item) is Delta:
+                    found = bool(item.text or item.reasoning or item.tool_call)
+                else:
+                    self._expand(item)
+                    break
+                if found:
+                    self._items = chain((item,), self._items)
+                    return
+            else:
+                if not await self._more():
+                    return
+
     def _expand(self, item: bytes | tuple[str, bytes]) -> None:
         """Decodes an event; its deltas come next."""
         data = item if isinstance(item, bytes) else item[1]
