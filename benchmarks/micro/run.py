@@ -24,12 +24,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from callgrind_file import read  # noqa: E402
-from steps import CALL_STEPS, STREAM_STEPS, Step  # noqa: E402
-
 import environment  # noqa: E402
 from answers import SSE_EVENTS  # noqa: E402
+from callgrind_file import read  # noqa: E402
 from origin import Origin  # noqa: E402
+from steps import CALL_STEPS, STREAM_STEPS, Step  # noqa: E402
 
 TABLE = HERE / "TABLE.md"
 LIBRARIES = (

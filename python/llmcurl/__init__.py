@@ -72,6 +72,7 @@ if _TYPE_CHECKING:
         ServerSentEvent,
         StreamInterrupted,
     )
+    from .traffic import Breaker, Fallback, Hedge, best_of, first_of
 
 __all__ = [
     "URL",
@@ -82,6 +83,7 @@ __all__ = [
     "BadRequestError",
     "BasicAuth",
     "BearerAuth",
+    "Breaker",
     "Call",
     "ClientClosed",
     "CloseError",
@@ -91,12 +93,14 @@ __all__ = [
     "CookieConflict",
     "Cookies",
     "DecodingError",
+    "Fallback",
     "FileDescriptorLimit",
     "FunctionAuth",
     "HTTPError",
     "HTTPStatusError",
     "Gemini",
     "Headers",
+    "Hedge",
     "InvalidHeader",
     "InvalidReply",
     "InvalidURL",
@@ -140,6 +144,8 @@ __all__ = [
     "WriteError",
     "WriteTimeout",
     "__version__",
+    "best_of",
+    "first_of",
 ]
 
 _LLM = frozenset(
@@ -162,6 +168,7 @@ _LLM = frozenset(
         "StreamInterrupted",
     }
 )
+_TRAFFIC = frozenset({"Breaker", "Fallback", "Hedge", "best_of", "first_of"})
 
 
 def __getattr__(name: str) -> object:
@@ -170,4 +177,8 @@ def __getattr__(name: str) -> object:
         from . import llm
 
         return getattr(llm, name)
+    if name in _TRAFFIC:
+        from . import traffic
+
+        return getattr(traffic, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-When = Union[type[Exception], Iterable[type[Exception]], Callable[[Exception], bool]]
+When = type[Exception] | Iterable[type[Exception]] | Callable[[Exception], bool]
 
 _log = logging.getLogger("llmcurl.traffic")
 

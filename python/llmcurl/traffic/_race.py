@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 __all__ = ["best_of", "first_of"]
@@ -74,7 +74,8 @@ async def best_of(
         results: list[T] = [future.result() for future in good]
         keys = [key(result) for result in results]
         if any(inspect.isawaitable(value) for value in keys):
-            futures += judging = [asyncio.ensure_future(value) for value in keys]
+            judging = [asyncio.ensure_future(value) for value in keys]
+            futures += judging
             keys = await asyncio.gather(*judging)
         return results[max(range(len(keys)), key=keys.__getitem__)]
     finally:
@@ -89,7 +90,7 @@ def _error_of(future: asyncio.Future[Any]) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
-def _cancel(futures: list[asyncio.Future[Any]]) -> None:
+def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:
     for future in futures:
         if not future.done():
             future.cancel()

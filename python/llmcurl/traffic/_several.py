@@ -66,7 +66,8 @@ def targets_of(given: TargetTypes | Sequence[TargetTypes]) -> list[Target]:
     Raises:
         TypeError: something is neither. ValueError: there is none.
     """
-    many = given if isinstance(given, (list, tuple)) and not _is_pair(given) else [given]
+    several = isinstance(given, (list, tuple)) and not _is_pair(given)
+    many: list[Any] = list(given) if several else [given]  # type: ignore[arg-type]
     if not many:
         raise ValueError("give at least one LLM client")
     made = []

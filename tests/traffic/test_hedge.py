@@ -1,0 +1,171 @@
+"""`Hedge`: when copies go out, who wins, what is cancelled, what it may cost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from llmcurl.llm import OpenAI, ServerError
+from llmcurl.testing import Failure, MockLLM, Reply, ToolCall
+from llmcurl.traffic import Hedge
+from llmcurl.traffic._quantile import LatencyWindow
+from waiting import until
+
+SLOW = Reply("slow", latency=30)
+
+
+@pytest.fixture
+async def llm(mock_llm):
+    async with OpenAI(base_url=mock_llm.openai_url, api_key="sk-secret", model="m") as llm:
+        yield llm
+
+
+async def test_a_quick_call_has_no_copy(llm, mock_llm):
+    hedge = Hedge(llm, after=5.0, max_extra=1.0)
+    assert (await hedge.chat("x")).text
+    stats = hedge.stats()
+    assert (stats.calls, stats.extra, stats.wins) == (1, 0, (1, 0)) and mock_llm.stats.requests == 1
+
+
+async def test_the_copy_wins_and_the_loser_is_cancelled_at_the_server(llm, mock_llm):
+    mock_llm.script(SLOW, "quick")
+    async with Hedge(llm, after=0.05, max_extra=1.0) as hedge:
+        assert (await hedge.chat("x")).text == "quick"
+        await until(lambda: mock_llm.stats.disconnects == 1)
+    stats = hedge.stats()
+    assert (stats.extra, stats.wins, stats.cancelled, stats.wasted_unknown) == (1, (0, 1), 1, 1)
+
+
+async def test_streams_are_chosen_before_the_first_content(llm, mock_llm):
+    mock_llm.script(Failure.no_first_token(keepalive=0.01), Reply("a b c d", ttft=0.01, token_interval=0.01))
+    hedge = Hedge(llm, after=0.1, max_extra=1.0)
+    async with hedge.stream("x") as stream:
+        texts = [text async for text in stream.text_stream]
+    assert "".join(texts) == "a b c d" and stream.first_token_after >= 0.1
+    await until(lambda: mock_llm.stats.disconnects == 1)
+    assert hedge.stats().wins == (0, 1)
+
+
+async def test_three_copies_over_several_places(mock_llm, llm):
+    async with MockLLM() as other:
+        async with OpenAI(base_url=other.openai_url, api_key="k", model="b") as second:
+            mock_llm.script(SLOW, SLOW)
+            other.script(SLOW)
+            hedge = Hedge([llm, (second, "b2")], after=0.05, copies=4, max_extra=3.0)
+            assert (await hedge.chat("x")).text
+            assert (mock_llm.stats.requests, other.stats.requests) == (2, 2)
+            assert other.requests[0].json["model"] == "b2"
+            assert hedge.stats().wins == (0, 0, 0, 1)
+
+
+async def test_a_failure_waits_for_the_copy_that_is_on_its_way(llm, mock_llm):
+    mock_llm.script(Failure.server_error(latency=0.2), Reply("good", latency=0.4))
+    hedge = Hedge(llm, after=0.05, max_extra=1.0)
+    assert (await hedge.chat("x")).text == "good" and hedge.stats().failed == 1
+
+
+async def test_a_failure_alone_is_raised_at_once(llm, mock_llm):
+    mock_llm.script(Failure.server_error(), Failure.server_error())
+    hedge = Hedge(llm, after=30.0)
+    with pytest.raises(ServerError):
+        await hedge.chat("x")
+    with pytest.raises(ServerError):
+        async with hedge.stream("x"):
+            pass
+    assert mock_llm.stats.requests == 2
+
+
+async def test_cancelled_by_the_caller_all_copies_end(llm, mock_llm):
+    mock_llm.script(SLOW, SLOW)
+    hedge = Hedge(llm, after=0.02, max_extra=1.0)
+    task = asyncio.ensure_future(hedge.chat("x"))
+    await until(lambda: mock_llm.stats.in_flight == 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: mock_llm.stats.disconnects == 2)
+
+
+async def test_the_cap_holds_whatever_the_server_does(llm, mock_llm):
+    mock_llm.configure(latency=0.02)
+    hedge = Hedge(llm, after=0.0, max_extra=0.1)
+    for _ in range(5):
+        await asyncio.gather(*(hedge.chat("x") for _ in range(40)))
+    stats = hedge.stats()
+    assert (stats.calls, stats.extra) == (200, 20) and stats.refused == 180
+    # a copy that was cancelled at once may never have been sent
+    assert 200 <= mock_llm.stats.requests <= 220
+
+
+async def test_no_copies_before_the_quantile_is_known_then_all_that_are_late(llm, mock_llm):
+    late = 3
+    replies = [Reply("ok", latency=0.02)] * 57
+    for place in (5, 20, 40):
+        replies.insert(place, SLOW)
+    mock_llm.script(*replies)
+    hedge = Hedge(llm, after="p90", max_extra=0.08)
+    # all at once: nothing is known when they begin
+    done = await asyncio.gather(*(hedge.chat("x") for _ in range(60)))
+    assert len(done) == 60 and all(reply.text != "slow" for reply in done)
+    stats = hedge.stats()
+    assert late <= stats.extra <= 4 and 0.02 <= stats.after["chat"] < 10
+    await until(lambda: mock_llm.stats.disconnects >= late)
+
+
+async def test_run_and_embed(llm, mock_llm):
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    mock_llm.script(Reply(tool_calls=(ToolCall("add", {"a": 1, "b": 2}),)), "3")
+    hedge = Hedge(llm)
+    assert (await hedge.run("1 + 2?", tools=[add])).text == "3"
+    assert len(await hedge.embed("x")) == 1 and hedge.stats().calls == 3
+
+
+async def test_wrong_arguments(llm):
+    for options in ({"after": "95"}, {"after": -1.0}, {"copies": 0}, {"max_extra": -1}, {"minimum": 0}):
+        with pytest.raises(ValueError):
+            Hedge(llm, **options)
+    with pytest.raises((TypeError, ValueError)):
+        Hedge([])
+    assert "secret" not in repr(Hedge(llm))
+
+
+# The quantile ------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_quantile_of_the_last_latencies():
+    clock = Clock()
+    window = LatencyWindow(0.95, size=100, minimum=20, clock=clock)
+    for latency in [*range(1000, 1100), *range(1, 101)]:
+        window.begin(latency)
+        clock.now += latency
+        window.end(latency)
+        if len(window) < 20:
+            assert window.value() is None
+    clock.now += 1
+    assert window.value() == 95 and len(window) == 100
+
+
+def test_calls_that_still_run_count_as_longer():
+    clock = Clock()
+    window = LatencyWindow(0.5, minimum=4, clock=clock)
+    for call in range(100):
+        window.begin(call)
+    for call in range(100):
+        clock.now += 1
+        window.end(call)
+        # the first answers of a burst are its fastest: the median is known when half have come
+        if call in (10, 48):
+            assert window.value() is None
+    clock.now += 1
+    assert window.value() == 50
+    window.begin("new")  # runs for less than that: no reason to think it is longer
+    assert window.value() == 50
