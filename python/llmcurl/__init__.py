@@ -72,12 +72,28 @@ if _TYPE_CHECKING:
         ServerSentEvent,
         StreamInterrupted,
     )
-    from .traffic import Breaker, Fallback, Hedge, best_of, first_of
+    from .traffic import (
+        Attempt,
+        Breaker,
+        CallRecord,
+        Deadline,
+        DeadlineExceeded,
+        Fallback,
+        Hedge,
+        Observer,
+        RateLimit,
+        Retry,
+        RetryBudget,
+        StreamTimeout,
+        best_of,
+        first_of,
+    )
 
 __all__ = [
     "URL",
     "Anthropic",
     "AsyncClient",
+    "Attempt",
     "Auth",
     "AuthenticationError",
     "BadRequestError",
@@ -85,6 +101,7 @@ __all__ = [
     "BearerAuth",
     "Breaker",
     "Call",
+    "CallRecord",
     "ClientClosed",
     "CloseError",
     "ConnectError",
@@ -92,6 +109,8 @@ __all__ = [
     "ContextLengthError",
     "CookieConflict",
     "Cookies",
+    "Deadline",
+    "DeadlineExceeded",
     "DecodingError",
     "Fallback",
     "FileDescriptorLimit",
@@ -109,6 +128,7 @@ __all__ = [
     "LocalProtocolError",
     "NetworkError",
     "NotFoundError",
+    "Observer",
     "Ollama",
     "OpenAI",
     "OverloadedError",
@@ -119,6 +139,7 @@ __all__ = [
     "ProxyError",
     "QueryParams",
     "RateLimitError",
+    "RateLimit",
     "ReadError",
     "ReadTimeout",
     "RemoteProtocolError",
@@ -129,11 +150,14 @@ __all__ = [
     "ResponseNotRead",
     "ResponseTooLarge",
     "ServerError",
+    "Retry",
+    "RetryBudget",
     "ServerSentEvent",
     "StreamClosed",
     "StreamConsumed",
     "StreamError",
     "StreamInterrupted",
+    "StreamTimeout",
     "TimeoutException",
     "Timeout",
     "Timings",
@@ -168,11 +192,29 @@ _LLM = frozenset(
         "StreamInterrupted",
     }
 )
-_TRAFFIC = frozenset({"Breaker", "Fallback", "Hedge", "best_of", "first_of"})
+_TRAFFIC = frozenset(
+    {
+        "Attempt",
+        "Breaker",
+        "CallRecord",
+        "Deadline",
+        "DeadlineExceeded",
+        "Fallback",
+        "Hedge",
+        "Observer",
+        "RateLimit",
+        "Retry",
+        "RetryBudget",
+        "StreamTimeout",
+        "best_of",
+        "first_of",
+    }
+)
 
 
 def __getattr__(name: str) -> object:
-    """Loads the providers when one is asked for: a plain HTTP client starts without them."""
+    """Loads providers and traffic control when asked for: a plain HTTP client starts without
+    them."""
     if name in _LLM:
         from . import llm
 

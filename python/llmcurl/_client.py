@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import _get_running_loop
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import _errormap as _errormap  # now: when descriptors run out it could not be read
 from . import _native
@@ -19,10 +20,9 @@ from ._config import DEFAULT_TIMEOUT, UNSET, Limits, Timeout, TimeoutTypes, Unse
 from ._content import RequestData, RequestFiles, encode_json
 from ._cookies import Cookies, CookieTypes
 from ._decoders import ACCEPT_ENCODING
-from ._drive import Hooks, Plan, launch
+from ._drive import Hooks, Plan, StreamContext, launch
 from ._exceptions import ClientClosed
 from ._headers import Headers, HeaderTypes
-from ._models import Response
 from ._native import Call, HeaderList
 from ._pools import Binding, PoolSettings, header_list
 from ._proxies import ProxyTypes, build_proxy
@@ -32,11 +32,18 @@ from ._trust import CertTypes, VerifyTypes, http2_available, trust_options
 from ._urls import URL, QueryParamTypes, URLTypes, parse_url
 from ._version import __version__
 
-__all__ = ["AsyncClient", "StreamContext"]
+if TYPE_CHECKING:
+    from .traffic import DeadlineTypes, Observer, RateLimit, Retry
+    from .traffic._control import Control
+    from .traffic._http import Traffic
+
+__all__ = ["AsyncClient"]
 
 _CURL = _native.curl_info()
 
 _JSON = ("Content-Type", "application/json")
+#: Arguments of a call that control it, and what stands for "not given".
+_TRAFFIC = (("retry", UNSET), ("deadline", UNSET), ("priority", 0), ("idempotency_key", None))
 
 
 def _default_headers() -> Headers:
@@ -80,6 +87,8 @@ class AsyncClient:
         event_hooks: {"request": [...], "response": [...]}, async functions.
         default_encoding: of text without a charset.
         max_response_bytes: ceiling of a buffered answer's body.
+        retry, limit, deadline: see `Retry`, `RateLimit`, `Deadline`; of each call.
+        observers: `Observer`s of each call.
 
     Raises:
         TypeError, ValueError, InvalidURL, InvalidHeader, FileNotFoundError: an argument that
@@ -107,6 +116,10 @@ class AsyncClient:
         event_hooks: Hooks | None = None,
         default_encoding: str = "utf-8",
         max_response_bytes: int = 2**31,
+        retry: Retry | None = None,
+        limit: RateLimit | None = None,
+        deadline: DeadlineTypes = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         base = parse_url(base_url)
         if base.path and not base.path.endswith("/"):
@@ -144,6 +157,11 @@ class AsyncClient:
         self._binding: Binding | None = None
         self._bindings: dict[int, Binding] = {}
         self._closed = False
+        self._control: Control | None = None
+        if retry is not None or limit is not None or deadline is not None or observers:
+            from .traffic._control import build_control
+
+            self._control = build_control(retry, limit, deadline, None, observers)
         self._refresh()
 
     def _set_hooks(self, hooks: Hooks | None) -> None:
@@ -154,7 +172,7 @@ class AsyncClient:
 
     def _refresh(self) -> None:
         """Works out, once, whether plain calls can go straight to the pool."""
-        self._direct = (
+        self._simple = (
             not self._follow
             and self._jar is None
             and not self._hooks["request"]
@@ -163,6 +181,7 @@ class AsyncClient:
             and not self._params
             and self._default_encoding == "utf-8"
         )
+        self._direct = self._simple and self._control is None
 
     # Configuration ------------------------------------------------------------------------
 
@@ -180,7 +199,7 @@ class AsyncClient:
 
     def _forget(self) -> None:
         """Header sets made ready may be out of date."""
-        self._direct = False
+        self._direct = self._simple = False
         for binding in self._bindings.values():
             binding.lists.clear()
 
@@ -259,6 +278,10 @@ class AsyncClient:
         follow_redirects: bool | Unset = UNSET,
         timeout: TimeoutTypes | Unset = UNSET,
         extensions: dict[str, Any] | None = None,
+        retry: Retry | Unset | None = UNSET,
+        deadline: DeadlineTypes | Unset = UNSET,
+        priority: int = 0,
+        idempotency_key: str | bool | None = None,
     ) -> Call:
         """Starts a request and returns its `Call`, to be awaited for the `Response`.
 
@@ -269,8 +292,10 @@ class AsyncClient:
             params: put into the query.
             headers, cookies: added to the client's.
             auth: None = none, although the client has one.
-            follow_redirects, timeout: instead of the client's.
+            follow_redirects, timeout, retry, deadline: instead of the client's.
             extensions: kept with the request.
+            priority: in the queue of the client's limit, higher goes first.
+            idempotency_key: sent with each attempt, which makes them safe; True mints one.
 
         Raises:
             InvalidURL, UnsupportedProtocol, InvalidHeader, LocalProtocolError, TypeError,
@@ -290,6 +315,9 @@ class AsyncClient:
             and auth is UNSET
             and extensions is None
             and (follow_redirects is UNSET or follow_redirects is False)
+            and retry is UNSET
+            and deadline is UNSET
+            and idempotency_key is None
         ):
             call = self._start(binding, method, url, content, json, headers, timeout)
             if call is not None:
@@ -298,7 +326,9 @@ class AsyncClient:
             method, url, content=content, data=data, files=files, json=json, params=params,
             headers=headers, cookies=cookies, extensions=extensions,
         )  # fmt: skip
-        return self._launch(request, self._plan(request, auth, follow_redirects, timeout, False))
+        traffic = self._traffic(request, retry, deadline, priority, idempotency_key)
+        plan = self._plan(request, auth, follow_redirects, timeout, False, traffic)
+        return self._launch(request, plan)
 
     def get(self, url: URLTypes, **options: Any) -> Call:
         """GET; see `request`."""
@@ -337,8 +367,11 @@ class AsyncClient:
         auth = options.pop("auth", UNSET)
         follow = options.pop("follow_redirects", UNSET)
         timeout = options.pop("timeout", UNSET)
+        wanted = [options.pop(name, default) for name, default in _TRAFFIC]
         request = self.build_request(method, url, **options)
-        return StreamContext(self, request, self._plan(request, auth, follow, timeout, True))
+        traffic = self._traffic(request, *wanted)
+        plan = self._plan(request, auth, follow, timeout, True, traffic)
+        return StreamContext(self, request, plan)
 
     def build_request(
         self,
@@ -372,11 +405,17 @@ class AsyncClient:
         auth: AuthTypes | Unset | None = UNSET,
         follow_redirects: bool | Unset = UNSET,
         timeout: TimeoutTypes | Unset = UNSET,
+        retry: Retry | Unset | None = UNSET,
+        deadline: DeadlineTypes | Unset = UNSET,
+        priority: int = 0,
+        idempotency_key: str | bool | None = None,
     ) -> Call:
         """Sends a `Request`; with stream=True the response's body is left to be read."""
         if not isinstance(request, Request):
             raise TypeError(f"send() takes a Request, not {type(request).__name__}")
-        return self._launch(request, self._plan(request, auth, follow_redirects, timeout, stream))
+        traffic = self._traffic(request, retry, deadline, priority, idempotency_key)
+        plan = self._plan(request, auth, follow_redirects, timeout, stream, traffic)
+        return self._launch(request, plan)
 
     # Inside -------------------------------------------------------------------------------
 
@@ -442,21 +481,36 @@ class AsyncClient:
         follow: bool | Unset,
         timeout: TimeoutTypes | Unset,
         stream: bool,
+        traffic: Traffic | None = None,
     ) -> Plan:
         scheme = self._auth if isinstance(auth, Unset) else build_auth(auth)
         if isinstance(auth, Unset) and scheme is None:
             scheme = auth_from_url(request.url)
         return Plan(
             auth=scheme,
-            follow=self._follow
-            if isinstance(follow, Unset)
-            else _flag("follow_redirects", follow),
+            follow=self._follow if isinstance(follow, Unset) else _flag("follow_redirects", follow),
             hooks=self._hooks,
             jar=self._jar,
             max_redirects=self._max_redirects,
             stream=stream,
             timeout=build_timeout(timeout, self._timeout),
+            traffic=traffic,
         )
+
+    def _traffic(
+        self,
+        request: Request,
+        retry: Retry | Unset | None,
+        deadline: DeadlineTypes | Unset,
+        priority: int,
+        key: str | bool | None,
+    ) -> Traffic | None:
+        """How the call is to be controlled; None if it is not."""
+        if self._control is None and retry is UNSET and deadline is UNSET and key is None:
+            return None
+        from .traffic._http import traffic_of
+
+        return traffic_of(request, self._control, retry, deadline, priority, key)
 
     def _launch(self, request: Request, plan: Plan) -> Call:
         binding = self._bind()
@@ -531,28 +585,3 @@ class AsyncClient:
     def __repr__(self) -> str:
         base = self._base_url.masked
         return f"<AsyncClient{f' {base!r}' if base else ''}{' closed' if self._closed else ''}>"
-
-
-class StreamContext:
-    """What `AsyncClient.stream` returns: an async context manager of a `Response`."""
-
-    __slots__ = ("_client", "_plan", "_request", "_response")
-
-    def __init__(self, client: AsyncClient, request: Request, plan: Plan) -> None:
-        self._client = client
-        self._request = request
-        self._plan = plan
-        self._response: Response | None = None
-
-    async def __aenter__(self) -> Response:
-        self._response = await self._client._launch(self._request, self._plan)
-        return self._response
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._response is not None:
-            await self._response.aclose()

@@ -25,8 +25,13 @@ from ._request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
-__all__ = ["Plan", "drive", "launch"]
+    from ._client import AsyncClient
+    from .traffic._deadline import Deadline
+    from .traffic._http import Traffic
+
+__all__ = ["Plan", "StreamContext", "drive", "launch"]
 
 #: Flags of the native Pool.call.
 STREAM = 1
@@ -37,7 +42,10 @@ Hooks = Mapping[str, "Sequence[Callable[[Any], Awaitable[None]]]"]
 class Plan:
     """How one call is to be carried out."""
 
-    __slots__ = ("auth", "follow", "hooks", "jar", "max_redirects", "started", "stream", "timeout")
+    __slots__ = (
+        "answered", "auth", "deadline", "follow", "hooks", "jar", "max_redirects", "started",
+        "stream", "timeout", "traffic",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -49,6 +57,7 @@ class Plan:
         max_redirects: int,
         stream: bool,
         timeout: Timeout,
+        traffic: Traffic | None = None,
     ) -> None:
         self.auth = auth
         self.follow = follow
@@ -58,6 +67,9 @@ class Plan:
         self.stream = stream
         self.timeout = timeout
         self.started = time.monotonic()
+        self.traffic = traffic  # retries, limit...: None for most
+        self.deadline: Deadline | None = None
+        self.answered = 0  # transfers of this attempt that were
 
     def timeout_now(self, request: Request) -> tuple[int, int, int, int, int]:
         """The time-outs of the next transfer: what is left of the total one.
@@ -80,13 +92,20 @@ class Plan:
                 )
                 error.request = request
                 raise error
-        return connect, read, write, pool, total
+        times = connect, read, write, pool, total
+        return times if self.deadline is None else self.deadline.limit(times)
 
 
 def launch(binding: Binding, request: Request, plan: Plan) -> Call:
     """Starts the driver; returns the Call that ends with it."""
     call = binding.reactor.detached_call()
-    task = binding.loop.create_task(drive(binding, request, plan))
+    if plan.traffic is None:
+        work = drive(binding, request, plan)
+    else:
+        from .traffic._http import begin, controlled
+
+        work = controlled(binding, request, plan, begin(request, plan))
+    task = binding.loop.create_task(work)
     binding.tasks.add(task)
     call._attach(task.cancel, f"{request.method} {request.url.masked}")
 
@@ -192,6 +211,7 @@ async def _send(binding: Binding, request: Request, plan: Plan) -> Response:
     except HTTPError as error:
         error.request = request
         raise
+    plan.answered += 1
     if plan.stream:
         response._attach(request=request, delivered=time.monotonic())
     else:
@@ -259,3 +279,26 @@ def _give(call: Call, chunk: bytes, eof: bool) -> bool:
     return False
 
 
+class StreamContext:
+    """What `AsyncClient.stream` returns: an async context manager of a `Response`."""
+
+    __slots__ = ("_client", "_plan", "_request", "_response")
+
+    def __init__(self, client: AsyncClient, request: Request, plan: Plan) -> None:
+        self._client = client
+        self._request = request
+        self._plan = plan
+        self._response: Response | None = None
+
+    async def __aenter__(self) -> Response:
+        self._response = await self._client._launch(self._request, self._plan)
+        return self._response
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._response is not None:
+            await self._response.aclose()

@@ -26,6 +26,7 @@ from ._redact import mask_url as mask_url  # the native side finds it here
 
 if TYPE_CHECKING:
     from ._models import Request, Response
+    from .traffic import Attempt
 
 __all__ = [
     "ClientClosed",
@@ -66,7 +67,13 @@ __all__ = [
 
 
 class HTTPError(Exception):
-    """Base of everything that can go wrong with a request and its answer."""
+    """Base of everything that can go wrong with a request and its answer.
+
+    Attributes:
+        attempts: the history of a call that was under control (`Retry`...), the last one last.
+    """
+
+    attempts: tuple[Attempt, ...] = ()
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

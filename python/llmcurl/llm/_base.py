@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
@@ -24,6 +24,10 @@ from ._run import Run, run
 from ._stream import Assembler, Stream
 from ._tools import Tool, tools_of
 from ._types import ModelInfo, ToolCall
+
+if TYPE_CHECKING:
+    from ..traffic import DeadlineTypes, Observer, RateLimit, Retry, StreamTimeout
+    from ..traffic._control import Control
 
 __all__ = ["LLM", "Params", "env", "set_unless"]
 
@@ -58,6 +62,9 @@ class LLM:
         timeout: of calls that give none; default: the client's.
         headers: sent with each call, over those of the provider.
         max_event_bytes: ceiling of one event of a stream.
+        retry, limit, deadline, stream_timeout: see `Retry`, `RateLimit`, `Deadline`,
+            `StreamTimeout`; of each call. Where one is not given, that of `client` holds.
+        observers: `Observer`s of each call, besides those of `client`.
 
     Raises:
         AuthenticationError: the provider needs a key and there is none.
@@ -77,6 +84,11 @@ class LLM:
         timeout: TimeoutTypes | Unset = UNSET,
         headers: Mapping[str, str] | None = None,
         max_event_bytes: int = MAX_EVENT,
+        retry: Retry | None = None,
+        limit: RateLimit | None = None,
+        deadline: DeadlineTypes = None,
+        stream_timeout: StreamTimeout | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._key = api_key
         self.model = model
@@ -89,6 +101,11 @@ class LLM:
         self._headers.update(self._auth_headers())
         self._headers.update(headers or {})
         self._max_event = max_event_bytes
+        self._control: Control | None = None
+        if (retry, limit, deadline, stream_timeout) != (None, None, None, None) or observers:
+            from ..traffic._control import build_control
+
+            self._control = build_control(retry, limit, deadline, stream_timeout, observers)
 
     # What a provider defines ----------------------------------------------------------------
 
@@ -129,6 +146,10 @@ class LLM:
         model: str | None = None,
         timeout: TimeoutTypes | Unset = UNSET,
         headers: Mapping[str, str] | None = None,
+        retry: Retry | Unset | None = UNSET,
+        deadline: DeadlineTypes | Unset = UNSET,
+        priority: int = 0,
+        idempotency_key: str | bool | None = None,
         **params: Any,
     ) -> Reply:
         """The model's reply to a text or conversation.
@@ -137,6 +158,10 @@ class LLM:
             messages: a text, or messages: see `docs/providers.md`.
             model: default: the client's.
             timeout: seconds or `Timeout`. headers: added to the client's.
+            retry, deadline: instead of the client's.
+            priority: in the queue of the limit, higher goes first.
+            idempotency_key: sent with each attempt, which makes them safe, if the provider
+                knows such keys; True mints one.
             params: `system`, `max_tokens`, `temperature`, `top_p`, `stop`, `seed`, `tools`,
                 `tool_choice`, `schema` (a type or JSON schema that the reply is to follow) mean
                 the same for all providers; everything else is put into the request as it is.
@@ -147,8 +172,13 @@ class LLM:
             TypeError, ValueError: arguments that cannot be.
         """
         path, body = self._request(messages, model, params, False)
-        response = await self._post(path, body, headers, timeout)
-        return self._whole(response, response.content)
+        if self._uncontrolled(retry, deadline, idempotency_key):
+            response = await self._post(path, body, headers, timeout)
+            return self._whole(response, response.content)
+        from ..traffic._llm import Job, call_llm
+
+        job = Job(self, "chat", path, body, headers, timeout, priority, idempotency_key)
+        return await call_llm(job, retry, deadline, lambda r: self._whole(r, r.content))
 
     def stream(
         self,
@@ -157,16 +187,30 @@ class LLM:
         model: str | None = None,
         timeout: TimeoutTypes | Unset = UNSET,
         headers: Mapping[str, str] | None = None,
+        retry: Retry | Unset | None = UNSET,
+        deadline: DeadlineTypes | Unset = UNSET,
+        priority: int = 0,
+        idempotency_key: str | bool | None = None,
+        stream_timeout: StreamTimeout | Unset | None = UNSET,
         **params: Any,
     ) -> Stream:
         """``async with llm.stream(...) as s``: the reply while it is written, see `Stream`.
 
-        Args: as `chat`.
+        With `retry`, `limit`, `deadline` or `stream_timeout`, the client's or the call's, the
+        block is entered with the first token: until then another attempt may be made.
+
+        Args: as `chat`; stream_timeout: instead of the client's.
 
         Raises:
             TypeError, ValueError: at once. The others when the block is entered.
         """
         path, body = self._request(messages, model, params, True)
+        if stream_timeout is not UNSET or not self._uncontrolled(retry, deadline, idempotency_key):
+            from ..traffic._llm import Job
+            from ..traffic._stream import ControlledStream
+
+            job = Job(self, "stream", path, body, headers, timeout, priority, idempotency_key)
+            return ControlledStream(job, retry, deadline, stream_timeout)
         url = self._base + path
         content = encode_json(body)
         fields = self._fields(headers)
@@ -175,8 +219,20 @@ class LLM:
         def open() -> Awaitable[Response]:
             return open_stream(self._client, url, fields, content, limit)
 
-        kind = self.provider
-        return Stream(self, open, DeltaParser(kind, self._max_event), self._assembler())
+        return Stream(self, open, self._parser(), self._assembler())
+
+    def _parser(self) -> DeltaParser:
+        return DeltaParser(self.provider, self._max_event)
+
+    def _uncontrolled(self, retry: object, deadline: object, key: str | bool | None) -> bool:
+        """Nothing stands between the call and its request."""
+        return (
+            self._control is None
+            and retry is UNSET
+            and deadline is UNSET
+            and key is None
+            and self._client._control is None
+        )
 
     async def run(
         self,
@@ -185,6 +241,7 @@ class LLM:
         tools: Sequence[Any],
         max_rounds: int = 10,
         on_tool_error: str = "tell",
+        deadline: DeadlineTypes | Unset = UNSET,
         **params: Any,
     ) -> Run:
         """Lets the model call tools, all that it asks for at once, until it has its answer.
@@ -194,11 +251,16 @@ class LLM:
             tools: typed functions, async or sync (run in a thread), or `Tool`s.
             max_rounds: replies with tool calls, at most.
             on_tool_error: "tell" the model about it, or "raise" it.
+            deadline: of all rounds together; the tools themselves are not interrupted.
             params: as in `chat`.
 
         Raises:
             ToolError: a tool failed, with "raise". TooManyRounds. Else as `chat`.
         """
+        if not isinstance(deadline, Unset):
+            from ..traffic import build_deadline
+
+            params["deadline"] = build_deadline(deadline)
         return await run(self, messages, tools, max_rounds, on_tool_error, params)
 
     async def embed(
@@ -208,6 +270,10 @@ class LLM:
         model: str | None = None,
         timeout: TimeoutTypes | Unset = UNSET,
         headers: Mapping[str, str] | None = None,
+        retry: Retry | Unset | None = UNSET,
+        deadline: DeadlineTypes | Unset = UNSET,
+        priority: int = 0,
+        idempotency_key: str | bool | None = None,
         **params: Any,
     ) -> Embeddings:
         """Vectors of texts.
@@ -222,7 +288,17 @@ class LLM:
         chosen = self._chosen(model)
         many = [texts] if isinstance(texts, str) else list(texts)
         path, body = self._embed_request(many, chosen, params)
-        response = await self._post(path, body, headers, timeout)
+        if self._uncontrolled(retry, deadline, idempotency_key):
+            response = await self._post(path, body, headers, timeout)
+            return self._vectors(response, chosen)
+        from ..traffic._llm import Job, call_llm
+
+        job = Job(self, "embed", path, body, headers, timeout, priority, idempotency_key)
+        job.model = chosen
+        return await call_llm(job, retry, deadline, lambda r: self._vectors(r, chosen))
+
+    def _vectors(self, response: Response, chosen: str) -> Embeddings:
+        """The embeddings in an answer."""
         self._check(response, response.content)
         try:
             return self._embeddings(response, chosen)

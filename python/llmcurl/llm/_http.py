@@ -8,11 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._client import AsyncClient
-from .._config import TimeoutTypes, Unset, build_timeout
+from .._config import UNSET, Timeout, TimeoutTypes, Unset, build_timeout
 from .._drive import STREAM
 from .._models import Response
+from .._native import Call
 
-__all__ = ["open_stream", "reader_of"]
+__all__ = ["open_stream", "post", "reader_of"]
+
+#: connect, read, write, pool, total in milliseconds, 0 = none.
+Milliseconds = tuple[int, int, int, int, int]
 
 
 async def open_stream(
@@ -31,6 +35,20 @@ async def open_stream(
         request = client.build_request("POST", url, content=body, headers=headers)
         response: Response = await client.send(request, stream=True, timeout=timeout)
         return response
+    times = None if isinstance(timeout, Unset) else build_timeout(timeout, client.timeout).as_ms()
+    response = await _straight(client, url, headers, body, times, STREAM)
+    response._attach(delivered=time.monotonic())
+    return response
+
+
+def _straight(
+    client: AsyncClient,
+    url: str,
+    headers: dict[str, str],
+    body: bytes,
+    times: Milliseconds | None,
+    flags: int,
+) -> Call:
     binding = client._binding
     if binding is None or binding.loop is not _get_running_loop():
         binding = client._bind()
@@ -38,10 +56,37 @@ async def open_stream(
     if entry is None:
         entry = binding.remember(url, client._merge_url(url))
     start, target = entry
-    ready = client._ready_headers(binding, headers, False)
-    times = None if isinstance(timeout, Unset) else build_timeout(timeout, client.timeout).as_ms()
-    response = await start("POST", target, ready, body, times, STREAM)
-    response._attach(delivered=time.monotonic())
+    return start("POST", target, client._ready_headers(binding, headers, False), body, times, flags)
+
+
+async def post(
+    client: AsyncClient,
+    url: str,
+    headers: dict[str, str],
+    body: bytes,
+    timeout: TimeoutTypes | Unset,
+    limit: Callable[[Milliseconds], Milliseconds],
+    stream: bool,
+) -> Response:
+    """One attempt of a controlled call: past the client's own control. `limit` shortens the
+    time-outs.
+
+    Raises:
+        As `AsyncClient.send`.
+    """
+    times = limit(build_timeout(timeout, client.timeout).as_ms())
+    if client._simple:
+        response: Response = await _straight(
+            client, url, headers, body, times, STREAM if stream else 0
+        )
+        if stream:
+            response._attach(delivered=time.monotonic())
+        return response
+    request = client.build_request("POST", url, content=body, headers=headers)
+    seconds = [ms / 1000 if ms else None for ms in times]
+    connect, read, write, pool, total = seconds
+    allowed = Timeout(connect=connect, read=read, write=write, pool=pool, total=total)
+    response = await client._launch(request, client._plan(request, UNSET, UNSET, allowed, stream))
     return response
 
 

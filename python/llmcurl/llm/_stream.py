@@ -114,7 +114,12 @@ class Stream:
             raise RuntimeError("a stream can be entered once only")
         opening, self._open = self._open, None
         self._started = time.monotonic()
-        response = self.response = await opening()
+        await self._take(await opening())
+        return self
+
+    async def _take(self, response: Response) -> None:
+        """The head is there: a stream, or a whole answer?"""
+        self.response = response
         try:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             streamed = kind.endswith(("event-stream", "ndjson"))
@@ -130,7 +135,6 @@ class Stream:
         except BaseException:
             response._close_stream()
             raise
-        return self
 
     async def __aexit__(
         self,

@@ -1,21 +1,46 @@
-"""Traffic control of LLM calls: `Fallback`, `Hedge`, `first_of`, `best_of`."""
+"""Traffic control: one deadline, safe retries, time-outs of streams, shared limits, several models.
+
+All of it is given to a client (`AsyncClient(retry=...)`, `OpenAI(limit=...)`) or to a call, or
+is made of clients (`Fallback`, `Hedge`); it costs nothing where it is not. docs/traffic.md
+tells how it works.
+"""
 
 from ._breaker import Breaker, BreakerStats
+from ._control import Control, conduct
+from ._deadline import Deadline, DeadlineTypes, build_deadline
+from ._errors import DeadlineExceeded
 from ._fallback import CircuitOpen, Endpoint, EndpointStats, Fallback, NoContentInTime, Tried
 from ._hedge import Hedge, HedgeStats
+from ._limit import RateLimit
 from ._race import best_of, first_of
+from ._record import Attempt, CallRecord, Observer
+from ._retry import Retry, RetryBudget
+from ._watch import StreamTimeout
 
 __all__ = [
+    "Attempt",
     "Breaker",
     "BreakerStats",
+    "CallRecord",
     "CircuitOpen",
+    "Control",
+    "Deadline",
+    "DeadlineExceeded",
+    "DeadlineTypes",
     "Endpoint",
     "EndpointStats",
     "Fallback",
     "Hedge",
     "HedgeStats",
     "NoContentInTime",
+    "Observer",
+    "RateLimit",
+    "Retry",
+    "RetryBudget",
+    "StreamTimeout",
     "Tried",
     "best_of",
+    "build_deadline",
+    "conduct",
     "first_of",
 ]
