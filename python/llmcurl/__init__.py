@@ -85,6 +85,7 @@ if _TYPE_CHECKING:
         Retry,
         RetryBudget,
         StreamTimeout,
+        batch,
         best_of,
         first_of,
     )
@@ -168,6 +169,7 @@ __all__ = [
     "WriteError",
     "WriteTimeout",
     "__version__",
+    "batch",
     "best_of",
     "first_of",
 ]
@@ -206,6 +208,7 @@ _TRAFFIC = frozenset(
         "Retry",
         "RetryBudget",
         "StreamTimeout",
+        "batch",
         "best_of",
         "first_of",
     }

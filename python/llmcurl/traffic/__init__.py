@@ -5,6 +5,7 @@ is made of clients (`Fallback`, `Hedge`); it costs nothing where it is not. docs
 tells how it works.
 """
 
+from ._batch import Batch, BatchResult, BatchStats, batch
 from ._breaker import Breaker, BreakerStats
 from ._control import Control, conduct
 from ._deadline import Deadline, DeadlineTypes, build_deadline
@@ -14,11 +15,15 @@ from ._hedge import Hedge, HedgeStats
 from ._limit import RateLimit
 from ._race import best_of, first_of
 from ._record import Attempt, CallRecord, Observer
+from ._records import FailedBefore
 from ._retry import Retry, RetryBudget
 from ._watch import StreamTimeout
 
 __all__ = [
     "Attempt",
+    "Batch",
+    "BatchResult",
+    "BatchStats",
     "Breaker",
     "BreakerStats",
     "CallRecord",
@@ -29,6 +34,7 @@ __all__ = [
     "DeadlineTypes",
     "Endpoint",
     "EndpointStats",
+    "FailedBefore",
     "Fallback",
     "Hedge",
     "HedgeStats",
@@ -39,6 +45,7 @@ __all__ = [
     "RetryBudget",
     "StreamTimeout",
     "Tried",
+    "batch",
     "best_of",
     "build_deadline",
     "conduct",
