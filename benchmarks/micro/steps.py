@@ -16,7 +16,7 @@ class Step:
 
 
 CALL_STEPS: tuple[Step, ...] = (
-    Step("create a Call and queue it", ("Pool_call",)),
+    Step("create a Call and queue it", ("Client_post", "start", "Pool_call")),
     Step("drain: everything below", ("drain", "Reactor_drain")),
     Step("the core's pass, without the GIL", ("lc_reactor_step",)),
     Step("start, with the first run of libcurl", ("lc_pool_start", "start_pools")),
@@ -25,7 +25,7 @@ CALL_STEPS: tuple[Step, ...] = (
     Step("header lines", ("on_header",)),
     Step("body bytes", ("on_body",)),
     Step("end of the transfer", ("lc_xfer_finish",)),
-    Step("build the response", ("lc_response_of_xfer",)),
+    Step("build the response", ("lc_response_of_call", "lc_call_news")),
     Step("wake, with the task up to its next await", ("lc_waiter_wake",)),
     Step("free the Call", ("Call_dealloc",)),
     Step("free the response", ("Response_dealloc",)),

@@ -44,9 +44,16 @@ lc_xfer *lc_xfer_new(lc_target *target, lc_headers *headers)
   return x;
 }
 
+const char lc_method_names[LC_OTHER][8] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+
+void lc_xfer_set_known_method(lc_xfer *x, lc_method method)
+{
+  x->method = (uint8_t)method;
+  memcpy(x->method_name, lc_method_names[method], sizeof(lc_method_names[method]));
+}
+
 lc_rc lc_xfer_set_method(lc_xfer *x, const char *name, size_t len)
 {
-  static const char *const known[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
   static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
   size_t i;
 
@@ -57,8 +64,8 @@ lc_rc lc_xfer_set_method(lc_xfer *x, const char *name, size_t len)
   if(strspn(x->method_name, token) != len)
     return LC_ERR_PARSE;
   x->method = LC_OTHER;
-  for(i = 0; i < LC_ARRAY_LEN(known); i++) {
-    if(!strcmp(known[i], x->method_name)) {
+  for(i = 0; i < LC_OTHER; i++) {
+    if(!strcmp(lc_method_names[i], x->method_name)) {
       x->method = (uint8_t)i;
       break;
     }

@@ -21,6 +21,9 @@ enum { LC_PHASE_QUEUE = 0, LC_PHASE_RESOLVE, LC_PHASE_CONNECT, LC_PHASE_TLS, LC_
 lc_xfer *lc_xfer_new(lc_target *target, lc_headers *headers);
 /* Sets the method word; LC_ERR_PARSE unless it is a token of 1 to 23 bytes (RFC 9110 5.6.2). */
 lc_rc lc_xfer_set_method(lc_xfer *x, const char *name, size_t len);
+/* The names of the methods that lc_method knows. */
+extern const char lc_method_names[LC_OTHER][8];
+void lc_xfer_set_known_method(lc_xfer *x, lc_method method);
 /* Into its pool's queue. LC_ERR_STATE when the pool is closed. */
 lc_rc lc_xfer_submit(lc_xfer *x);
 /* The owner is gone; what runs is stopped at the next step. */

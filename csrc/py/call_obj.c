@@ -39,6 +39,8 @@ static int Call_clear(PyObject *op)
   lc_waiter_clear(&self->w);
   Py_CLEAR(self->result);
   Py_CLEAR(self->sent);
+  Py_CLEAR(self->url);
+  Py_CLEAR(self->method);
   Py_CLEAR(self->on_cancel);
   Py_CLEAR(self->label);
   return 0;
@@ -138,11 +140,10 @@ static int finish_buffered(CallObject *self)
     return error ? finish(self, NULL, error, 1) : finish_with_error(self, 1);
   }
   encoded = x->head.has_encoding && lc_buf_len(&x->in);
-  response = lc_response_of_xfer((PyTypeObject *)self->w.reactor->response_type, x);
+  response = lc_response_of_call((PyTypeObject *)self->w.reactor->response_type, self);
   if(response) {
-    ((ResponseObject *)response)->sent = self->sent; /* the reference moves */
-    self->sent = NULL;
     ((ResponseObject *)response)->sent_body = Py_XNewRef(x->body_owner);
+    ((ResponseObject *)response)->plain = !encoded;
   }
   lc_waiter_release_xfer(&self->w);
   if(response && encoded) {
@@ -163,7 +164,7 @@ static int finish_streamed(CallObject *self)
 
   if(self->w.xfer->slot)
     lc_xfer_collect_times(self->w.xfer);
-  response = (ResponseObject *)lc_response_of_xfer((PyTypeObject *)self->w.reactor->response_type, self->w.xfer);
+  response = (ResponseObject *)lc_response_of_call((PyTypeObject *)self->w.reactor->response_type, self);
   if(!response) {
     lc_waiter_drop(&self->w);
     return finish_with_error(self, 1);

@@ -9,6 +9,7 @@
 #include "lc_live.h"
 #include "parser_obj.h"
 #include "reactor.h"
+#include "xfer.h"
 
 static struct PyModuleDef native_module;
 
@@ -95,6 +96,7 @@ static int import_from(const char *module_name, const char *name, PyObject **out
 static int native_exec(PyObject *module)
 {
   mod_state *st = lc_state_of_module(module);
+  int i;
 
   if(lc_global_init()) {
     PyErr_SetString(PyExc_ImportError, "libcurl cannot be started");
@@ -114,6 +116,7 @@ static int native_exec(PyObject *module)
   TYPE(stream_type, lc_stream_spec, 1);
   TYPE(target_type, lc_target_spec, 1);
   TYPE(headers_type, lc_headers_spec, 1);
+  TYPE(client_type, lc_client_spec, 1);
 #undef TYPE
   if(lc_parsers_add(module))
     return -1;
@@ -128,10 +131,17 @@ static int native_exec(PyObject *module)
   NAME(str_call_exception_handler, "call_exception_handler");
   NAME(str_context, "context");
   NAME(str_finish, "_finish");
+  NAME(str_request, "request");
+  NAME(str_content, "content");
+  NAME(str_json, "json");
+  NAME(str_decoded, "_decoded");
+  for(i = 0; i < LC_OTHER; i++)
+    NAME(str_method[i], lc_method_names[i]);
 #undef NAME
   st->kw_context = PyTuple_Pack(1, st->str_context);
   if(!st->kw_context || import_from("asyncio", "CancelledError", &st->cancelled_error) ||
-     import_from("asyncio", "InvalidStateError", &st->invalid_state_error))
+     import_from("asyncio", "InvalidStateError", &st->invalid_state_error) ||
+     import_from("asyncio", "_get_running_loop", &st->running_loop))
     return -1;
   return 0;
 }
@@ -146,6 +156,7 @@ static int native_exec(PyObject *module)
   DO(response_type) \
   DO(target_type) \
   DO(headers_type) \
+  DO(client_type) \
   DO(cancelled_error) \
   DO(invalid_state_error) \
   DO(system_tls_key) \
@@ -156,23 +167,34 @@ static int native_exec(PyObject *module)
   DO(str_call_exception_handler) \
   DO(str_context) \
   DO(str_finish) \
+  DO(str_request) \
+  DO(str_content) \
+  DO(str_json) \
+  DO(str_decoded) \
+  DO(running_loop) \
   DO(kw_context)
 
 static int native_traverse(PyObject *module, visitproc visit, void *arg)
 {
   mod_state *st = lc_state_of_module(module);
+  int i;
 #define VISIT(field) Py_VISIT(st->field);
   EACH_MEMBER(VISIT)
 #undef VISIT
+  for(i = 0; i < LC_OTHER; i++)
+    Py_VISIT(st->str_method[i]);
   return 0;
 }
 
 static int native_clear(PyObject *module)
 {
   mod_state *st = lc_state_of_module(module);
+  int i;
 #define CLEAR(field) Py_CLEAR(st->field);
   EACH_MEMBER(CLEAR)
 #undef CLEAR
+  for(i = 0; i < LC_OTHER; i++)
+    Py_CLEAR(st->str_method[i]);
   lc_tls_unref(st->system_tls);
   st->system_tls = NULL;
   return 0;

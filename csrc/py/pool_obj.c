@@ -142,6 +142,7 @@ static PyObject *Pool_target(PyObject *op, PyObject *const *args, Py_ssize_t n)
   if(!target)
     return NULL;
   target->pool = (PoolObject *)Py_NewRef(op);
+  target->url = Py_NewRef(args[0]);
   target->core = lc_target_new(self->core, url, (size_t)url_len, key, (size_t)key_len, https, named);
   if(!target->core) {
     Py_DECREF(target);
@@ -156,6 +157,7 @@ static void Target_dealloc(PyObject *op)
   PyTypeObject *type = Py_TYPE(op);
   lc_target_unref(self->core);
   Py_CLEAR(self->pool);
+  Py_CLEAR(self->url);
   type->tp_free(op);
   Py_DECREF(type);
 }
@@ -219,17 +221,32 @@ static void HeaderList_dealloc(PyObject *op)
   Py_DECREF(type);
 }
 
-/* Fills the transfer from call()'s arguments. */
-static int fill(lc_xfer *x, PoolObject *self, PyObject *method, PyObject *body, PyObject *timeouts, long flags)
+static int set_method(lc_xfer *x, const mod_state *st, PyObject *method)
 {
   Py_ssize_t len;
-  const char *name = PyUnicode_AsUTF8AndSize(method, &len);
+  const char *name;
+  int i;
+  for(i = 0; i < LC_OTHER; i++) {
+    if(method == st->str_method[i]) {
+      lc_xfer_set_known_method(x, (lc_method)i);
+      return 0;
+    }
+  }
+  name = PyUnicode_AsUTF8AndSize(method, &len);
   if(!name)
     return -1;
   if(lc_xfer_set_method(x, name, (size_t)len)) {
     PyErr_Format(PyExc_ValueError, "not a method name: %R", method);
     return -1;
   }
+  return 0;
+}
+
+/* Fills the transfer from call()'s arguments. */
+static int fill(lc_xfer *x, PoolObject *self, PyObject *method, PyObject *body, PyObject *timeouts, long flags)
+{
+  if(set_method(x, self->reactor->st, method))
+    return -1;
   if(timeouts == Py_None)
     x->timeouts = self->timeouts;
   else if(parse_timeouts(timeouts, &x->timeouts))
@@ -257,41 +274,34 @@ static int fill(lc_xfer *x, PoolObject *self, PyObject *method, PyObject *body, 
   return 0;
 }
 
-/* call(method, target, headers, body, timeouts, flags) */
-static PyObject *Pool_call(PyObject *op, PyObject *const *args, Py_ssize_t n)
+/* A Call for the request, queued. method: str. */
+static PyObject *start(PoolObject *self, PyObject *method, TargetObject *target, HeadersObject *headers, PyObject *body,
+                       PyObject *timeouts, long flags)
 {
-  PoolObject *self = (PoolObject *)op;
   ReactorObject *reactor = self->reactor;
-  mod_state *st = reactor->st;
   CallObject *call;
   lc_xfer *x;
-  long flags;
 
-  if(n != 6 || !PyUnicode_Check(args[0]) || !Py_IS_TYPE(args[1], st->target_type) || !Py_IS_TYPE(args[2], st->headers_type)) {
-    PyErr_SetString(PyExc_TypeError, "call(method, target, headers, body, timeouts, flags)");
-    return NULL;
-  }
-  flags = PyLong_AsLong(args[5]);
-  if(flags == -1 && PyErr_Occurred())
-    return NULL;
   if(reactor->closed || lc_reactor_forked(reactor)) {
     PyErr_SetString(PyExc_RuntimeError, "this pool belongs to a closed reactor or to the parent of a fork");
     return NULL;
   }
   reactor->thread = PyThread_get_thread_ident(); /* the caller found its own running loop */
-  call = lc_call_new(st, self, reactor);
+  call = lc_call_new(reactor->st, self, reactor);
   if(!call)
     return NULL;
-  x = lc_xfer_new(((TargetObject *)args[1])->core, ((HeadersObject *)args[2])->core);
+  x = lc_xfer_new(target->core, headers->core);
   if(!x) {
     PyErr_NoMemory();
     goto error;
   }
-  call->sent = Py_NewRef(args[2]);
+  call->sent = Py_NewRef(headers);
+  call->url = Py_NewRef(target->url);
+  call->method = Py_NewRef(method);
   call->w.xfer = x;
   x->owner = call;
   call->stream = (flags & FLAG_STREAM) != 0;
-  if(fill(x, self, args[0], args[3], args[4], flags))
+  if(fill(x, self, method, body, timeouts, flags))
     goto error;
   if(lc_reactor_kick(reactor))
     goto error;
@@ -305,6 +315,29 @@ error:
   lc_waiter_release_xfer(&call->w);
   Py_DECREF(call);
   return NULL;
+}
+
+/* call(method, target, headers, body, timeouts, flags) */
+static PyObject *Pool_call(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+  PoolObject *self = (PoolObject *)op;
+  const mod_state *st = self->reactor->st;
+  long flags;
+
+  if(n != 6 || !PyUnicode_Check(args[0]) || !Py_IS_TYPE(args[1], st->target_type) || !Py_IS_TYPE(args[2], st->headers_type)) {
+    PyErr_SetString(PyExc_TypeError, "call(method, target, headers, body, timeouts, flags)");
+    return NULL;
+  }
+  flags = PyLong_AsLong(args[5]);
+  if(flags == -1 && PyErr_Occurred())
+    return NULL;
+  return start(self, args[0], (TargetObject *)args[1], (HeadersObject *)args[2], args[3], args[4], flags);
+}
+
+PyObject *lc_pool_post(TargetObject *target, lc_method method, HeadersObject *headers, PyObject *body)
+{
+  PoolObject *self = target->pool;
+  return start(self, self->reactor->st->str_method[method], target, headers, body, Py_None, 0);
 }
 
 static PyObject *Pool_close(PyObject *op, PyObject *Py_UNUSED(ignored))

@@ -11,8 +11,16 @@
 
 #include <structmember.h>
 
-PyObject *lc_response_of_xfer(PyTypeObject *type, lc_xfer *x)
+static PyObject *moved(PyObject **from)
 {
+  PyObject *it = *from;
+  *from = NULL;
+  return it;
+}
+
+PyObject *lc_response_of_call(PyTypeObject *type, CallObject *call)
+{
+  const lc_xfer *x = call->w.xfer;
   ResponseObject *self = (ResponseObject *)type->tp_alloc(type, 0);
   if(!self)
     return NULL;
@@ -21,12 +29,13 @@ PyObject *lc_response_of_xfer(PyTypeObject *type, lc_xfer *x)
     self->body = PyBytes_FromStringAndSize(NULL, 0);
   else
     self->body = PyBytes_FromStringAndSize(lc_buf_data(&x->in), (Py_ssize_t)lc_buf_len(&x->in));
-  self->url = PyUnicode_FromStringAndSize(x->target->url, (Py_ssize_t)x->target->url_len);
-  self->method = PyUnicode_FromString(x->method_name);
-  if(!self->head || !self->body || !self->url || !self->method) {
+  if(!self->head || !self->body) {
     Py_DECREF(self);
     return NULL;
   }
+  self->url = moved(&call->url);
+  self->method = moved(&call->method);
+  self->sent = moved(&call->sent);
   self->queued = x->started - x->created;
   self->times = x->times;
   self->finished = (double)(lc_now() - x->created) / 1e9;
@@ -73,6 +82,17 @@ static void Response_dealloc(PyObject *op)
   Py_DECREF(type);
 }
 
+/* The body, decoded. Usually that is what came; `_decoded` knows the other cases. */
+static PyObject *Response_get_content(PyObject *op, void *Py_UNUSED(closure))
+{
+  const ResponseObject *self = (const ResponseObject *)op;
+  mod_state *st;
+  if(self->plain)
+    return Py_NewRef(self->body);
+  st = lc_state_of_type(Py_TYPE(op));
+  return st ? PyObject_CallMethodNoArgs(op, st->str_decoded) : NULL;
+}
+
 static PyObject *Response_get_version(PyObject *op, void *Py_UNUSED(closure))
 {
   switch(((ResponseObject *)op)->version) {
@@ -116,6 +136,10 @@ static PyMemberDef Response_members[] = {
 };
 
 static PyGetSetDef Response_getset[] = {
+  {"content", Response_get_content, NULL,
+   PyDoc_STR("The body, decoded.\n\nRaises:\n    ResponseNotRead: streamed, and `aread` was not called.\n"
+             "    DecodingError, ResponseTooLarge: it cannot be decoded; the await normally raised it."),
+   NULL},
   {"http_version", Response_get_version, NULL, NULL, NULL},
   {"_timings", Response_get_timings, NULL, NULL, NULL},
   {NULL, NULL, NULL, NULL, NULL},

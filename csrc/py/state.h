@@ -15,7 +15,8 @@
 #include "core.h"
 
 typedef struct {
-  PyTypeObject *anchor_type, *reactor_type, *pool_type, *call_type, *stream_type, *response_type, *target_type, *headers_type;
+  PyTypeObject *anchor_type, *reactor_type, *pool_type, *call_type, *stream_type, *response_type, *target_type, *headers_type,
+    *client_type;
   PyObject *cancelled_error; /* asyncio.CancelledError */
   PyObject *invalid_state_error; /* asyncio.InvalidStateError */
   lc_tls *system_tls; /* owned: the system's certificates, made once */
@@ -23,6 +24,9 @@ typedef struct {
   PyObject *build_error; /* llmcurl._exceptions.build_error, imported at first use */
   PyObject *mask_url; /* llmcurl._exceptions.mask_url, likewise */
   PyObject *str_call_soon, *str_call_soon_threadsafe, *str_context, *str_call_exception_handler, *str_finish, *kw_context;
+  PyObject *str_request, *str_content, *str_json, *str_decoded;
+  PyObject *str_method[LC_OTHER]; /* by lc_method */
+  PyObject *running_loop; /* asyncio._get_running_loop */
 } mod_state;
 
 mod_state *lc_state_of_module(PyObject *module);
@@ -59,6 +63,7 @@ typedef struct {
   PyObject_HEAD
   lc_target *core; /* owned */
   PoolObject *pool; /* owned: a target must not outlive its pool */
+  PyObject *url; /* owned: str */
 } TargetObject;
 
 typedef struct {
@@ -92,6 +97,7 @@ typedef struct {
   waiter w;
   PyObject *result; /* owned */
   PyObject *sent; /* owned: the HeaderList of the request */
+  PyObject *url, *method; /* owned: str, of the request */
   PyObject *on_cancel; /* owned: a detached Call's way to stop its driver */
   PyObject *label; /* owned: str for repr and warnings, method and URL; NULL = ask the transfer */
   uint8_t done;
@@ -116,6 +122,7 @@ typedef struct {
   int status;
   int version;
   uint8_t reused;
+  uint8_t plain; /* the body is what came: whole, and not encoded */
 } ResponseObject;
 
 /* reactor_obj.c */
@@ -175,10 +182,15 @@ int lc_stream_news(StreamObject *self, unsigned news);
 
 /* response_obj.c */
 extern PyType_Spec lc_response_spec;
-/* Returns a new response of `type` from the transfer's head, body and times. */
-PyObject *lc_response_of_xfer(PyTypeObject *type, lc_xfer *x);
+/* Returns a new response of `type` from the head, body and times of the Call's transfer. */
+PyObject *lc_response_of_call(PyTypeObject *type, CallObject *call);
 
 /* pool_obj.c */
 extern PyType_Spec lc_pool_spec, lc_target_spec, lc_headers_spec;
+/* Queues a request (known method, the pool's time-outs) and returns its Call. body: bytes or None. */
+PyObject *lc_pool_post(TargetObject *target, lc_method method, HeadersObject *headers, PyObject *body);
+
+/* client_obj.c */
+extern PyType_Spec lc_client_spec;
 
 #endif

@@ -23,7 +23,7 @@ from ._decoders import ACCEPT_ENCODING
 from ._drive import Hooks, Plan, StreamContext, launch
 from ._exceptions import ClientClosed
 from ._headers import Headers, HeaderTypes
-from ._native import Call, HeaderList
+from ._native import Call, ClientCalls, HeaderList
 from ._pools import Binding, PoolSettings, header_list
 from ._proxies import ProxyTypes, build_proxy
 from ._query import QueryParams
@@ -63,7 +63,7 @@ def _flag(name: str, value: object) -> bool:
     return value
 
 
-class AsyncClient:
+class AsyncClient(ClientCalls):
     """An HTTP client for asyncio (or uvloop): connections are kept and shared by its calls.
 
     One client may be used from several event loops, one after the other or at once in
@@ -182,6 +182,14 @@ class AsyncClient:
             and self._default_encoding == "utf-8"
         )
         self._direct = self._simple and self._control is None
+        self._route()
+
+    def _route(self) -> None:
+        """Tells `ClientCalls` where plain calls go, if there are such: to the pools of the
+        loop that was used last. A subclass with a `request` of its own sees every call."""
+        binding = self._binding
+        own = type(self).request is AsyncClient.request
+        self._plain = binding.plain if self._direct and own and binding is not None else None
 
     # Configuration ------------------------------------------------------------------------
 
@@ -200,6 +208,7 @@ class AsyncClient:
     def _forget(self) -> None:
         """Header sets made ready may be out of date."""
         self._direct = self._simple = False
+        self._route()
         for binding in self._bindings.values():
             binding.lists.clear()
 
@@ -330,34 +339,6 @@ class AsyncClient:
         plan = self._plan(request, auth, follow_redirects, timeout, False, traffic)
         return self._launch(request, plan)
 
-    def get(self, url: URLTypes, **options: Any) -> Call:
-        """GET; see `request`."""
-        return self.request("GET", url, **options)
-
-    def options(self, url: URLTypes, **options: Any) -> Call:
-        """OPTIONS; see `request`."""
-        return self.request("OPTIONS", url, **options)
-
-    def head(self, url: URLTypes, **options: Any) -> Call:
-        """HEAD; see `request`."""
-        return self.request("HEAD", url, **options)
-
-    def post(self, url: URLTypes, **options: Any) -> Call:
-        """POST; see `request`."""
-        return self.request("POST", url, **options)
-
-    def put(self, url: URLTypes, **options: Any) -> Call:
-        """PUT; see `request`."""
-        return self.request("PUT", url, **options)
-
-    def patch(self, url: URLTypes, **options: Any) -> Call:
-        """PATCH; see `request`."""
-        return self.request("PATCH", url, **options)
-
-    def delete(self, url: URLTypes, **options: Any) -> Call:
-        """DELETE; see `request`."""
-        return self.request("DELETE", url, **options)
-
     def stream(self, method: str, url: URLTypes, **options: Any) -> StreamContext:
         """``async with client.stream("POST", url) as response``: the response is there when
         its head is; its body is read piece by piece. Leaving the block drops the rest.
@@ -432,6 +413,7 @@ class AsyncClient:
                     binding.close()
             found = self._bindings[id(loop)] = Binding(loop, self._settings)
         self._binding = found
+        self._route()
         return found
 
     def _ready_headers(
@@ -560,7 +542,7 @@ class AsyncClient:
 
     def _close(self) -> None:
         self._closed = True
-        self._binding = None
+        self._binding = self._plain = None
         bindings, self._bindings = self._bindings, {}
         for binding in bindings.values():
             binding.close()

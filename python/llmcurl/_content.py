@@ -261,7 +261,8 @@ def _model_hook(value: Any) -> Any:
     raise TypeError(f"json=: {kind.__module__}.{kind.__qualname__} has no JSON form: {value!r:.80}")
 
 
-_encode_json = msgspec.json.Encoder(enc_hook=_model_hook).encode
+#: `encode_json` without a frame of its own, for the native side.
+native_encode_json = msgspec.json.Encoder(enc_hook=_model_hook).encode
 
 
 def encode_json(value: Any) -> bytes:
@@ -272,7 +273,7 @@ def encode_json(value: Any) -> bytes:
         TypeError: an object without JSON form; the text names its type.
         ValueError: a string with a lone surrogate.
     """
-    return _encode_json(value)
+    return native_encode_json(value)
 
 
 def encode_form(data: Mapping[str, Any]) -> bytes:
@@ -345,7 +346,7 @@ def encode_request(
     if json is not None:
         if content is not None or data or files:
             raise TypeError(_given_twice(content, data, files, json))
-        return {"Content-Type": "application/json"}, _encode_json(json)
+        return {"Content-Type": "application/json"}, native_encode_json(json)
     if content is not None:
         if data or files:
             raise TypeError(_given_twice(content, data, files, json))

@@ -345,14 +345,8 @@ class Response(RawResponse, StatusKind, EventReaders):
 
     # The body ---------------------------------------------------------------------------
 
-    @property
-    def content(self) -> bytes:
-        """The body, decoded.
-
-        Raises:
-            ResponseNotRead: streamed, and `aread` was not called.
-            DecodingError, ResponseTooLarge: as `_finish`, which normally came first.
-        """
+    def _decoded(self) -> bytes:
+        """`content`, where it is not simply the body: called by the native side."""
         found = self._get("content")
         if found is not None:
             return found  # type: ignore[no-any-return]

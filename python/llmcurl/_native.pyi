@@ -13,6 +13,7 @@ from typing import Any, Literal, final
 from typing_extensions import Buffer, disjoint_base
 
 from ._models import Response
+from ._urls import URLTypes
 
 def curl_info() -> dict[str, Any]:
     """version, version_num, ssl_version, features, built_with, ssl_store, cainfo, capath."""
@@ -84,6 +85,28 @@ class HeaderList:
     def __new__(cls, lines: list[bytes], source: object = None, /) -> HeaderList: ...
     @property
     def source(self) -> Any: ...
+
+@disjoint_base
+class ClientCalls:
+    """get, post and the like of an `AsyncClient`: plain calls go straight to a pool, the rest
+    to `request`, which the subclass has. Bodies: content, data, files or json; see there."""
+
+    _plain: (
+        tuple[
+            asyncio.AbstractEventLoop,
+            dict[str, tuple[Callable[..., Call], Target]],
+            dict[Any, HeaderList],
+            Callable[[Any], bytes],
+        ]
+        | None
+    )
+    def get(self, url: URLTypes, **options: Any) -> Call: ...
+    def head(self, url: URLTypes, **options: Any) -> Call: ...
+    def post(self, url: URLTypes, **options: Any) -> Call: ...
+    def put(self, url: URLTypes, **options: Any) -> Call: ...
+    def patch(self, url: URLTypes, **options: Any) -> Call: ...
+    def delete(self, url: URLTypes, **options: Any) -> Call: ...
+    def options(self, url: URLTypes, **options: Any) -> Call: ...
 
 @final
 class Call(Awaitable[Response]):
@@ -165,6 +188,15 @@ class RawResponse:
     _method: str
     _extra: Any
     _stream: Any
+    @property
+    def content(self) -> bytes:
+        """The body, decoded.
+
+        Raises:
+            ResponseNotRead: streamed, and `aread` was not called.
+            DecodingError, ResponseTooLarge: it cannot be decoded; the await normally raised it.
+        """
+
     def __init__(
         self,
         status_code: int,

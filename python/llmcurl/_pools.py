@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._config import Limits, Timeout
+from ._content import native_encode_json
 from ._headers import Headers
 from ._models import Response
 from ._native import Call, HeaderList, Pool, Reactor, Target
@@ -124,10 +125,11 @@ class Binding:
         loop: the loop.
         ready: URL text -> (call function of the pool, Target).
         lists: header sets made ready.
+        plain: what `ClientCalls` needs to start a plain call here.
         tasks: the drivers of calls that need more than one transfer.
     """
 
-    __slots__ = ("_pools", "_settings", "lists", "loop", "reactor", "ready", "tasks")
+    __slots__ = ("_pools", "_settings", "lists", "loop", "plain", "reactor", "ready", "tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: PoolSettings) -> None:
         self.loop = loop
@@ -136,6 +138,7 @@ class Binding:
         self._pools: dict[Proxy | None, Pool] = {}
         self.ready: dict[str, tuple[Callable[..., Call], Target]] = {}
         self.lists: dict[Any, HeaderList] = {}
+        self.plain = (loop, self.ready, self.lists, native_encode_json)
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def prepare(self, url: URL) -> tuple[Callable[..., Call], Target]:
