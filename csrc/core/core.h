@@ -75,6 +75,8 @@ typedef struct lc_headers {
 /* A parsed request URL of a pool. */
 typedef struct lc_target {
   char *url;         /* owned */
+  char *request_target; /* owned; what the request line says instead of the URL's path, NULL = the path */
+  struct curl_slist *connect_to; /* owned; another host to connect to than the URL's, NULL = that */
   lc_origin *origin; /* borrowed: origins live as long as their pool, which `pool` keeps */
   lc_pool *pool;     /* borrowed: whoever holds a target holds its pool */
   _Atomic uint32_t refs; /* the last may go on any thread */
@@ -166,6 +168,7 @@ struct lc_slot {
   uint8_t http_version;
   unsigned one_shot : 1;
   unsigned secured : 1; /* TLS options are set */
+  unsigned routed : 1; /* `target` has a request target or another host to connect to */
   unsigned fresh : 1;
   unsigned emfile : 1;
   unsigned refused : 1; /* libcurl was kept from sending it a second time */
@@ -218,19 +221,33 @@ enum { LC_FOREIGN_CLOSE = 1, LC_FOREIGN_RELEASE = 2 };
 
 #define LC_ORIGIN_BUCKETS 64
 
+#define LC_SOCKOPT_BYTES 64
+
+/* One setsockopt(2) for each new socket. */
+typedef struct lc_sockopt {
+  int level, name;
+  uint32_t len;
+  unsigned null : 1; /* no value, only its length */
+  unsigned char value[LC_SOCKOPT_BYTES];
+} lc_sockopt;
+
 /* What csrc/py sets before lc_pool_open. Strings are owned by the pool. */
 typedef struct lc_pool_config {
   char *proxy, *proxy_userpwd, *cert, *cert_key, *cert_password, *cainfo, *capath;
   char *interface_name, *unix_socket;
+  char *ciphers, *ciphersuites; /* OpenSSL's lists: TLS 1.2 and older; TLS 1.3 */
+  lc_sockopt *sockopts; /* owned, set after libcurl's own */
+  uint32_t sockopt_count;
   struct curl_slist *proxy_headers; /* owned */
-  lc_tls *tls; /* owned reference, NULL = libcurl's own loading */
-  char *ca_blob; /* owned, NULL unless `tls` cannot be used */
+  lc_tls_rules tls; /* its store: owned reference, NULL = libcurl's own loading */
+  char *ca_blob; /* owned, NULL unless a store cannot be used */
   size_t ca_blob_len;
   unsigned verify_peer : 1;
   unsigned verify_host : 1;
   unsigned http1 : 1;
   unsigned http2 : 1;
-  unsigned tls_min; /* 0 default, 12, 13 */
+  unsigned tls_min; /* 10 to 13 for TLS 1.0 to 1.3; 0 = 12 */
+  unsigned tls_max; /* 0 = the newest */
   uint32_t max_connections; /* 0 = as many as descriptors allow */
   uint32_t max_keepalive; /* UINT32_MAX = all */
   uint32_t max_in_flight; /* 0 = no limit */

@@ -62,8 +62,11 @@ static void config_free(lc_pool_config *c)
   lc_free(c->interface_name);
   lc_free(c->unix_socket);
   lc_free(c->ca_blob);
+  lc_free(c->ciphers);
+  lc_free(c->ciphersuites);
+  lc_free(c->sockopts);
   curl_slist_free_all(c->proxy_headers);
-  lc_tls_unref(c->tls);
+  lc_tls_unref(c->tls.store);
 }
 
 static void origin_free(lc_origin *origin)
@@ -286,6 +289,28 @@ lc_target *lc_target_new(lc_pool *pool, const char *url, size_t url_len, const c
   return t;
 }
 
+lc_rc lc_target_route(lc_target *t, const char *request_target, const char *connect_to)
+{
+  if(request_target) {
+    t->request_target = lc_strndup(request_target, strlen(request_target));
+    if(!t->request_target)
+      return LC_ERR_NOMEM;
+  }
+  if(connect_to) {
+    size_t len = strlen(connect_to);
+    char *rule = lc_malloc(len + 3);
+    if(!rule)
+      return LC_ERR_NOMEM;
+    memcpy(rule, "::", 2); /* for any host and port: the URL names one */
+    memcpy(rule + 2, connect_to, len + 1);
+    t->connect_to = curl_slist_append(NULL, rule);
+    lc_free(rule);
+    if(!t->connect_to)
+      return LC_ERR_NOMEM;
+  }
+  return LC_OK;
+}
+
 lc_target *lc_target_ref(lc_target *t)
 {
   t->refs++;
@@ -296,6 +321,8 @@ void lc_target_unref(lc_target *t)
 {
   if(t && --t->refs == 0) {
     lc_free(t->url);
+    lc_free(t->request_target);
+    curl_slist_free_all(t->connect_to);
     lc_free(t);
     lc_live_add(LC_LIVE_TARGET, -1);
   }

@@ -29,6 +29,9 @@ uint32_t lc_pool_waiting(const lc_pool *pool);
 
 /* Returns a new reference. `key` is scheme://host:port. NULL = no memory. */
 lc_target *lc_target_new(lc_pool *pool, const char *url, size_t url_len, const char *key, size_t key_len, int https, int named);
+/* Before its first use. `request_target` goes verbatim into the request line;
+ * `connect_to` is "host:port", `key` must be another than without it. Either may be NULL. */
+lc_rc lc_target_route(lc_target *t, const char *request_target, const char *connect_to);
 lc_target *lc_target_ref(lc_target *t);
 void lc_target_unref(lc_target *t);
 

@@ -160,6 +160,23 @@ static curl_socket_t on_open(void *userp, curlsocktype purpose, struct curl_sock
   return fd;
 }
 
+/* After libcurl's own options, before the socket connects. */
+static int on_sockopt(void *userp, curl_socket_t fd, curlsocktype purpose)
+{
+  lc_slot *slot = userp;
+  const lc_pool_config *c = &slot->pool->config;
+  uint32_t i;
+  (void)purpose;
+  for(i = 0; i < c->sockopt_count; i++) {
+    const lc_sockopt *o = &c->sockopts[i];
+    if(setsockopt(fd, o->level, o->name, o->null ? NULL : o->value, o->len)) {
+      slot->xfer->os_errno = errno;
+      return CURL_SOCKOPT_ERROR;
+    }
+  }
+  return CURL_SOCKOPT_OK;
+}
+
 /* Notes what is known of a connection that is closed while in use, for the
  * question whether its request may be sent again. */
 static void write_obituary(lc_reactor *r, int fd)
@@ -180,6 +197,34 @@ static int on_close(void *userp, curl_socket_t fd)
   return close(fd);
 }
 
+static long oldest_version(unsigned tls_min)
+{
+  switch(tls_min) {
+  case 10:
+    return CURL_SSLVERSION_TLSv1_0;
+  case 11:
+    return CURL_SSLVERSION_TLSv1_1;
+  case 13:
+    return CURL_SSLVERSION_TLSv1_3;
+  default:
+    return CURL_SSLVERSION_TLSv1_2;
+  }
+}
+
+static long newest_version(unsigned tls_max)
+{
+  switch(tls_max) {
+  case 10:
+    return CURL_SSLVERSION_MAX_TLSv1_0;
+  case 11:
+    return CURL_SSLVERSION_MAX_TLSv1_1;
+  case 12:
+    return CURL_SSLVERSION_MAX_TLSv1_2;
+  default:
+    return CURL_SSLVERSION_MAX_NONE;
+  }
+}
+
 static CURLcode setup_tls(CURL *easy, lc_pool *pool)
 {
   const lc_pool_config *c = &pool->config;
@@ -192,12 +237,10 @@ static CURLcode setup_tls(CURL *easy, lc_pool *pool)
     SET(CURLOPT_PROXY_SSL_VERIFYPEER, (long)c->verify_peer);
     SET(CURLOPT_PROXY_SSL_VERIFYHOST, c->verify_host ? 2L : 0L);
   }
-  if(c->tls) {
+  if(c->tls.store) {
     /* ours is put in by the callback: libcurl need not load any */
     SET(CURLOPT_CAINFO, NULL);
     SET(CURLOPT_CAPATH, NULL);
-    SET(CURLOPT_SSL_CTX_FUNCTION, (curl_ssl_ctx_callback)lc_tls_ctx_callback);
-    SET(CURLOPT_SSL_CTX_DATA, c->tls);
   }
   else {
     if(c->cainfo)
@@ -210,9 +253,10 @@ static CURLcode setup_tls(CURL *easy, lc_pool *pool)
       blob.flags = CURL_BLOB_COPY;
       SET(CURLOPT_CAINFO_BLOB, &blob);
     }
-    if(lc_tls_usable()) {
-      SET(CURLOPT_SSL_CTX_FUNCTION, (curl_ssl_ctx_callback)lc_tls_plain_callback);
-    }
+  }
+  if(lc_tls_usable()) {
+    SET(CURLOPT_SSL_CTX_FUNCTION, (curl_ssl_ctx_callback)lc_tls_ctx_callback);
+    SET(CURLOPT_SSL_CTX_DATA, &pool->config.tls);
   }
   if(c->cert) {
     SET(CURLOPT_SSLCERT, c->cert);
@@ -220,10 +264,11 @@ static CURLcode setup_tls(CURL *easy, lc_pool *pool)
     if(c->cert_password)
       SET(CURLOPT_KEYPASSWD, c->cert_password);
   }
-  if(c->tls_min == 13)
-    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3);
-  else
-    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+  if(c->ciphers)
+    SET(CURLOPT_SSL_CIPHER_LIST, c->ciphers);
+  if(c->ciphersuites)
+    SET(CURLOPT_TLS13_CIPHERS, c->ciphersuites);
+  SET(CURLOPT_SSLVERSION, oldest_version(c->tls_min) | newest_version(c->tls_max));
 done:
   return code;
 }
@@ -252,6 +297,10 @@ static CURLcode slot_setup(lc_slot *slot, lc_pool *pool)
   SET(CURLOPT_PREREQDATA, slot);
   SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
   SET(CURLOPT_OPENSOCKETDATA, slot);
+  if(c->sockopt_count) {
+    SET(CURLOPT_SOCKOPTFUNCTION, on_sockopt);
+    SET(CURLOPT_SOCKOPTDATA, slot);
+  }
   SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
   SET(CURLOPT_CLOSESOCKETDATA, pool->reactor);
   SET(CURLOPT_SHARE, pool->share);
@@ -384,7 +433,13 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
     slot->secured = 1;
   }
   if(slot->target != x->target) {
+    unsigned routed = x->target->request_target || x->target->connect_to;
     SET(CURLOPT_URL, x->target->url);
+    if(routed || slot->routed) {
+      SET(CURLOPT_REQUEST_TARGET, x->target->request_target);
+      SET(CURLOPT_CONNECT_TO, x->target->connect_to);
+      slot->routed = routed;
+    }
     lc_target_unref(slot->target);
     slot->target = lc_target_ref(x->target);
   }

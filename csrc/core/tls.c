@@ -114,15 +114,14 @@ void lc_tls_unref(lc_tls *tls)
 
 int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp)
 {
-  lc_tls *tls = userp;
-  SSL_CTX_set1_cert_store(ssl_ctx, tls->store);
-  return lc_tls_plain_callback(easy, ssl_ctx, NULL);
-}
-
-int lc_tls_plain_callback(void *easy, void *ssl_ctx, void *userp)
-{
+  const lc_tls_rules *rules = userp;
   (void)easy;
-  (void)userp;
+  if(rules->store)
+    SSL_CTX_set1_cert_store(ssl_ctx, rules->store->store);
+  if(rules->options)
+    SSL_CTX_set_options(ssl_ctx, rules->options);
+  if(rules->verify_flags && X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl_ctx), rules->verify_flags) != 1)
+    return CURLE_SSL_CERTPROBLEM;
   /* libcurl >= 8.15 reads ahead: the last records of a burst then sit inside
      the SSL object while the socket shows nothing, and nobody comes for them */
   SSL_CTX_set_read_ahead(ssl_ctx, 0);
@@ -165,11 +164,6 @@ int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp)
   (void)ssl_ctx;
   (void)userp;
   return CURLE_OK;
-}
-
-int lc_tls_plain_callback(void *easy, void *ssl_ctx, void *userp)
-{
-  return lc_tls_ctx_callback(easy, ssl_ctx, userp);
 }
 
 #endif

@@ -13,6 +13,13 @@
 
 typedef struct lc_tls lc_tls;
 
+/* What is put into each connection's SSL_CTX. */
+typedef struct lc_tls_rules {
+  lc_tls *store; /* NULL = as libcurl has it */
+  uint64_t options; /* SSL_OP_*, added */
+  unsigned long verify_flags; /* X509_V_FLAG_*, added */
+} lc_tls_rules;
+
 /* 1 when libcurl runs on the OpenSSL that this library was linked with. */
 int lc_tls_usable(void);
 /* Loads PEM certificates. `files` and `dirs` are NULL-terminated lists of
@@ -24,9 +31,7 @@ lc_tls *lc_tls_new(const char *const *files, const char *const *dirs,
                    char *err, size_t errlen);
 lc_tls *lc_tls_ref(lc_tls *tls);
 void lc_tls_unref(lc_tls *tls);
-/* A CURLOPT_SSL_CTX_FUNCTION; userp is an lc_tls. */
+/* A CURLOPT_SSL_CTX_FUNCTION; userp is an lc_tls_rules. Does nothing unless lc_tls_usable. */
 int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp);
-/* The same without a store of ours: read-ahead off only. */
-int lc_tls_plain_callback(void *easy, void *ssl_ctx, void *userp);
 
 #endif

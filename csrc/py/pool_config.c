@@ -97,6 +97,47 @@ static const char **get_paths(PyObject *dict, const char *key)
   return paths;
 }
 
+/* "socket_options": list of (level, name, bytes) or (level, name, length). */
+static int get_socket_options(PyObject *dict, lc_pool_config *c)
+{
+  PyObject *list = PyDict_GetItemString(dict, "socket_options");
+  Py_ssize_t i, n = list && PyList_Check(list) ? PyList_GET_SIZE(list) : 0;
+
+  if(!n)
+    return 0;
+  c->sockopts = n > 64 ? NULL : lc_calloc((size_t)n, sizeof(*c->sockopts));
+  if(!c->sockopts) {
+    PyErr_SetString(n > 64 ? PyExc_ValueError : PyExc_MemoryError, "socket_options: too many");
+    return -1;
+  }
+  for(i = 0; i < n; i++) {
+    lc_sockopt *o = &c->sockopts[i];
+    PyObject *value;
+    if(!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "iiO;socket_options: (level, name, value)", &o->level, &o->name, &value))
+      return -1;
+    if(PyBytes_Check(value) && PyBytes_GET_SIZE(value) <= LC_SOCKOPT_BYTES) {
+      o->len = (uint32_t)PyBytes_GET_SIZE(value);
+      memcpy(o->value, PyBytes_AS_STRING(value), o->len);
+    }
+    else if(PyLong_Check(value)) {
+      long len = PyLong_AsLong(value);
+      if(len < 0 || len > INT32_MAX) {
+        if(!PyErr_Occurred())
+          PyErr_SetString(PyExc_ValueError, "socket_options: a length is out of range");
+        return -1;
+      }
+      o->len = (uint32_t)len;
+      o->null = 1;
+    }
+    else {
+      PyErr_Format(PyExc_ValueError, "socket_options: a value must be at most %d bytes, or a length", LC_SOCKOPT_BYTES);
+      return -1;
+    }
+    c->sockopt_count = (uint32_t)i + 1;
+  }
+  return 0;
+}
+
 /* The store of the system's certificates: parsing them takes 16 ms, so it is
  * kept until SSL_CERT_FILE or SSL_CERT_DIR change. Returns a new reference. */
 static lc_tls *system_tls(mod_state *st, char *err, size_t errlen)
@@ -143,16 +184,16 @@ int lc_pool_configure_trust(mod_state *st, lc_pool *pool, PyObject *dict)
   if(use_system < 0)
     goto done;
   if(lc_tls_usable() && use_system && !files[0] && !dirs[0] && !pem) {
-    c->tls = system_tls(st, err, sizeof(err));
-    if(!c->tls) {
+    c->tls.store = system_tls(st, err, sizeof(err));
+    if(!c->tls.store) {
       PyErr_SetString(PyExc_OSError, err);
       goto done;
     }
   }
   else if(lc_tls_usable()) {
-    c->tls = lc_tls_new(files, dirs, pem ? PyBytes_AS_STRING(pem) : NULL, pem ? (size_t)PyBytes_GET_SIZE(pem) : 0, use_system, err,
+    c->tls.store = lc_tls_new(files, dirs, pem ? PyBytes_AS_STRING(pem) : NULL, pem ? (size_t)PyBytes_GET_SIZE(pem) : 0, use_system, err,
                         sizeof(err));
-    if(!c->tls) {
+    if(!c->tls.store) {
       PyErr_SetString(PyExc_OSError, err);
       goto done;
     }
@@ -181,7 +222,8 @@ done:
 static const char *const known[] = {
   "proxy", "proxy_userpwd", "proxy_headers", "cert", "cert_key", "cert_password", "interface", "unix_socket", "ca_files", "ca_dirs",
   "ca_pem", "ca_system", "verify", "verify_host", "http1", "http2", "tls_min", "max_connections", "max_keepalive", "max_in_flight",
-  "keepalive_expiry_ms", "max_body", "stream_high", "max_head", "keepidle", "keepintvl",
+  "keepalive_expiry_ms", "max_body", "stream_high", "max_head", "keepidle", "keepintvl", "socket_options", "tls_max", "tls_options",
+  "verify_flags", "ciphers", "ciphersuites",
 };
 
 static int check_keys(PyObject *dict)
@@ -211,7 +253,8 @@ int lc_pool_configure(lc_pool *pool, PyObject *dict)
   if(get_string(dict, "proxy", &c->proxy) || get_string(dict, "proxy_userpwd", &c->proxy_userpwd) || get_string(dict, "cert", &c->cert) ||
      get_string(dict, "cert_key", &c->cert_key) || get_string(dict, "cert_password", &c->cert_password) ||
      get_string(dict, "interface", &c->interface_name) || get_string(dict, "unix_socket", &c->unix_socket) ||
-     get_headers(dict, "proxy_headers", &c->proxy_headers))
+     get_string(dict, "ciphers", &c->ciphers) || get_string(dict, "ciphersuites", &c->ciphersuites) ||
+     get_headers(dict, "proxy_headers", &c->proxy_headers) || get_socket_options(dict, c))
     return -1;
 #define INT(key, low, high, fallback, field, type) \
   do { \
@@ -224,6 +267,9 @@ int lc_pool_configure(lc_pool *pool, PyObject *dict)
   INT("http1", 0, 1, 1, http1, unsigned);
   INT("http2", 0, 1, 0, http2, unsigned);
   INT("tls_min", 0, 13, 0, tls_min, unsigned);
+  INT("tls_max", 0, 13, 0, tls_max, unsigned);
+  INT("tls_options", 0, INT64_MAX, 0, tls.options, uint64_t);
+  INT("verify_flags", 0, INT32_MAX, 0, tls.verify_flags, unsigned long);
   INT("max_connections", 0, UINT32_MAX, 0, max_connections, uint32_t);
   INT("max_keepalive", 0, UINT32_MAX, UINT32_MAX, max_keepalive, uint32_t);
   INT("max_in_flight", 0, UINT32_MAX, 0, max_in_flight, uint32_t);

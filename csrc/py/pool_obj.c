@@ -115,19 +115,37 @@ static void Pool_dealloc(PyObject *op)
   Py_DECREF(type);
 }
 
+/* None leaves *text alone. The text belongs to the str. */
+static int get_text(PyObject *value, const char **text)
+{
+  Py_ssize_t len;
+  if(value == Py_None)
+    return 0;
+  *text = PyUnicode_AsUTF8AndSize(value, &len);
+  if(*text && memchr(*text, '\0', (size_t)len)) {
+    PyErr_SetString(PyExc_ValueError, "a NUL byte in the URL");
+    return -1;
+  }
+  return *text ? 0 : -1;
+}
+
 static PyObject *Pool_target(PyObject *op, PyObject *const *args, Py_ssize_t n)
 {
   PoolObject *self = (PoolObject *)op;
   mod_state *st = self->reactor->st;
   const char *url, *key;
   Py_ssize_t url_len, key_len;
+  const char *request_target = NULL, *connect_to = NULL;
   TargetObject *target;
   int https, named;
 
-  if(n != 4 || !PyUnicode_Check(args[0]) || !PyUnicode_Check(args[1])) {
-    PyErr_SetString(PyExc_TypeError, "target(url: str, key: str, https: bool, named: bool)");
+  if((n != 4 && n != 6) || !PyUnicode_Check(args[0]) || !PyUnicode_Check(args[1])) {
+    PyErr_SetString(PyExc_TypeError,
+                    "target(url: str, key: str, https: bool, named: bool, request_target: str | None, connect_to: str | None)");
     return NULL;
   }
+  if(n == 6 && (get_text(args[4], &request_target) || get_text(args[5], &connect_to)))
+    return NULL;
   url = PyUnicode_AsUTF8AndSize(args[0], &url_len);
   key = url ? PyUnicode_AsUTF8AndSize(args[1], &key_len) : NULL;
   https = key ? PyObject_IsTrue(args[2]) : -1;
@@ -144,7 +162,7 @@ static PyObject *Pool_target(PyObject *op, PyObject *const *args, Py_ssize_t n)
   target->pool = (PoolObject *)Py_NewRef(op);
   target->url = Py_NewRef(args[0]);
   target->core = lc_target_new(self->core, url, (size_t)url_len, key, (size_t)key_len, https, named);
-  if(!target->core) {
+  if(!target->core || ((request_target || connect_to) && lc_target_route(target->core, request_target, connect_to))) {
     Py_DECREF(target);
     return PyErr_NoMemory();
   }

@@ -8,6 +8,7 @@ described in libcurl-errors(3).
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any
 
 from . import _exceptions as exc
@@ -156,6 +157,8 @@ def make_error(
         said = _descriptor_text(details)
     elif reason == "stale":
         said = _stale_text(text)
+    elif code == 42 and cls is exc.ConnectError:
+        said = f"a socket option could not be set: {os.strerror(details['os_errno'])}"
     else:
         said = text or _HINTS.get(cls, "no reason given")
     after = f" after {elapsed:.2f} s"
@@ -209,6 +212,8 @@ def _pick(
         return exc.RemoteProtocolError
     if code in (55, 56):
         return _broken(code, text, phase)
+    if code == 42 and os_errno and phase in _CONNECT_PHASES:
+        return exc.ConnectError  # setsockopt() failed
     return _CODES.get(code, exc.TransportError)
 
 

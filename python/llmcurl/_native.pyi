@@ -54,8 +54,19 @@ class Pool:
 
     @property
     def reactor(self) -> Reactor: ...
-    def target(self, url: str, key: str, https: bool, named: bool, /) -> Target:
-        """key: scheme://host:port. named: the host needs a name server."""
+    def target(
+        self,
+        url: str,
+        key: str,
+        https: bool,
+        named: bool,
+        request_target: str | None = None,
+        connect_to: str | None = None,
+        /,
+    ) -> Target:
+        """key: scheme://host:port. named: the host needs a name server. request_target: what the
+        request line says instead of the URL's path. connect_to: "host:port" to connect to
+        instead of the URL's; `key` must differ then. Both or none of the two are given."""
 
     def call(
         self,

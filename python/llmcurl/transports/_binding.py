@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ __all__ = ["Binding"]
 
 #: URLs, and header sets, remembered; more are forgotten all at once.
 _REMEMBERED = 512
+
+#: RFC 9112 3.2 leaves the forms to the user; h11 lets these characters pass.
+_REQUEST_TARGET = re.compile(rb"[!-~]+")
 
 #: Of calls that bring no time-outs: none, as in the reference.
 _NO_TIMEOUTS = (0, 0, 0, 0, 0)
@@ -61,22 +65,35 @@ class Binding:
         host = url.raw_host.decode("ascii")
         if not host:
             raise self._package.UnsupportedProtocol("Request URL is missing a host.")
-        sni = extensions.get("sni_hostname")
-        if isinstance(sni, bytes):
-            sni = sni.decode("ascii")
-        if sni and scheme == "https" and sni.lower() != host:
-            raise InvalidRequest("sni_hostname: only the URL's own host can be asked for")
-        path: bytes = extensions.get("target") or url.raw_path
-        if not path.startswith(b"/") or b"#" in path or not path.isascii():
-            raise InvalidRequest("target: only a path (with a query) can be asked for")
         origin = f"{scheme}://{url.netloc.decode('ascii')}"
         named = not (host == "localhost" or ":" in host or host.replace(".", "").isdigit())
+        path: bytes = extensions.get("target") or url.raw_path
+        if _REQUEST_TARGET.fullmatch(path) is None:
+            raise InvalidRequest("Illegal request target")
+        target = path.decode("ascii")
+        verbatim = connect_to = None
+        if not target.startswith("/") or "#" in target:
+            verbatim, target = target, "/"
+        key = prefix = origin
+        sni = extensions.get("sni_hostname")
+        if sni and scheme == "https":
+            name = sni.decode("ascii") if isinstance(sni, bytes) else sni
+            if name.lower() != host:
+                # libcurl takes the name to ask for from the URL: the host goes elsewhere
+                port = 443 if url.port is None else url.port
+                connect_to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                prefix = f"https://[{name}]:{port}" if ":" in name else f"https://{name}:{port}"
+                key = f"{origin} as {name}"
         try:
-            text = origin + path.decode("ascii")
-            target = self._pool.target(text, origin, scheme == "https", named)
+            if verbatim is None and connect_to is None:
+                made = self._pool.target(prefix + target, key, scheme == "https", named)
+            else:
+                made = self._pool.target(
+                    prefix + target, key, scheme == "https", named, verbatim, connect_to
+                )
         except ValueError as error:
             raise InvalidRequest(str(error)) from None
-        return self._pool.call, target
+        return self._pool.call, made
 
     def entry(self, url: Any, extensions: Any) -> Entry:
         """`prepare`, remembered if it depends on the URL alone."""

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
+import struct
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
 from .._trust import http2_available
+from ._context import context_options
 from ._package import Package
 
 __all__ = ["connection_options", "limit_options", "proxy_options", "socket_options", "trust"]
 
 _PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _U32 = 2**32 - 1
-
-#: Options that only change when a dead peer is noticed; libcurl has no way to set them, and
-#: the keep-alive times and the time-outs of each call notice it as well.
-_HARMLESS = {"TCP_KEEPCNT", "TCP_USER_TIMEOUT"}
-
 
 def trust(package: Package, verify: Any, cert: Any, trust_env: bool) -> dict[str, Any]:
     """TLS options for `verify` and `cert`.
@@ -29,7 +25,7 @@ def trust(package: Package, verify: Any, cert: Any, trust_env: bool) -> dict[str
         TypeError, ValueError, FileNotFoundError: what cannot be honoured, and what to pass.
     """
     if isinstance(verify, ssl.SSLContext):
-        options = _from_context(verify)
+        options = context_options(verify)
     elif verify is False:
         options = {"verify": 0, "verify_host": 0}
     elif verify is True:
@@ -75,50 +71,6 @@ def _default_certificates(package: Package, trust_env: bool) -> dict[str, Any]:
     if os.path.isdir(paths.openssl_capath):
         found["ca_dirs"] = [paths.openssl_capath]
     return found if len(found) > 1 else {"ca_system": True}
-
-
-def _from_context(context: ssl.SSLContext) -> dict[str, Any]:
-    """The parts of an SSLContext that Python can show."""
-    if type(context).__module__.partition(".")[0] == "truststore":
-        return {"verify": 1, "verify_host": int(context.check_hostname), "ca_system": True}
-    if context.maximum_version != ssl.TLSVersion.MAXIMUM_SUPPORTED and (
-        context.maximum_version < ssl.TLSVersion.TLSv1_3
-    ):
-        raise ValueError(
-            "verify: an SSLContext with a maximum_version cannot be used; leave it at "
-            "TLSVersion.MAXIMUM_SUPPORTED"
-        )
-    if context.verify_flags & (ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN):
-        raise ValueError(
-            "verify: an SSLContext that checks revocation lists cannot be used; clear "
-            "VERIFY_CRL_CHECK_LEAF and VERIFY_CRL_CHECK_CHAIN in its verify_flags"
-        )
-    if getattr(context, "_msg_callback", None) is not None:
-        raise ValueError("verify: an SSLContext with a message callback cannot be used")
-    names = [cipher["name"] for cipher in context.get_ciphers()]
-    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if names != [cipher["name"] for cipher in plain.get_ciphers()]:
-        raise ValueError(
-            "verify: an SSLContext with its own ciphers cannot be used; leave out set_ciphers()"
-        )
-    options: dict[str, Any] = {
-        "verify": int(context.verify_mode != ssl.CERT_NONE),
-        "verify_host": int(context.check_hostname),
-        "tls_min": 13 if context.minimum_version == ssl.TLSVersion.TLSv1_3 else 12,
-    }
-    if options["verify"]:
-        certificates = context.get_ca_certs(binary_form=True)
-        if not certificates:
-            # A directory of certificates stays unseen until a handshake needs one of them.
-            # Trusting the system's instead might trust more than was meant.
-            raise ValueError(
-                "verify: this SSLContext shows no CA certificates (none were loaded, or they lie "
-                "in a directory); pass verify=True for the usual ones, or the path of the file "
-                "or directory as verify='...'"
-            )
-        pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in certificates)
-        options.update(ca_pem=pem.encode("ascii"), ca_system=False)
-    return options
 
 
 def _client_certificate(cert: Any) -> dict[str, Any]:
@@ -188,38 +140,30 @@ def proxy_options(package: Package, proxy: Any) -> dict[str, Any]:
 
 
 def socket_options(given: Iterable[Any] | None) -> dict[str, Any]:
-    """The keep-alive times among socket options; the connections always have SO_KEEPALIVE and
-    TCP_NODELAY.
+    """Socket options as the native pool takes them: they are set on each new socket before it
+    connects, after libcurl's own (SO_KEEPALIVE, its times, TCP_NODELAY).
 
     Raises:
-        ValueError: an option that can neither be set nor be left out safely.
+        TypeError, ValueError: not what socket.setsockopt() takes.
     """
-    options: dict[str, Any] = {}
-    times = {
-        getattr(socket, name): key
-        for name, key in (("TCP_KEEPIDLE", "keepidle"), ("TCP_KEEPINTVL", "keepintvl"))
-        if hasattr(socket, name)
-    }
-    harmless = {getattr(socket, name) for name in _HARMLESS if hasattr(socket, name)}
+    options: list[tuple[int, int, bytes | int]] = []
     for level, name, *rest in given or ():
-        value = rest[0]
-        if isinstance(value, (bytes, bytearray)):
-            value = int.from_bytes(value, "little")
-        if level == socket.IPPROTO_TCP and name in times:
-            options[times[name]] = value
-        elif level == socket.IPPROTO_TCP and name in harmless:
-            continue
-        elif value and (level, name) in (
-            (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-            (socket.IPPROTO_TCP, socket.TCP_NODELAY),
-        ):
-            continue
+        value = rest[0] if len(rest) == 1 else None
+        if len(rest) == 2 and rest[0] is None and isinstance(rest[1], int):
+            options.append((level, name, rest[1]))
+        elif isinstance(value, int):
+            try:
+                options.append((level, name, struct.pack("@i", value)))
+            except struct.error:
+                raise ValueError(f"socket_options: {value} does not fit into an int") from None
+        elif isinstance(value, (bytes, bytearray)):
+            options.append((level, name, bytes(value)))
         else:
-            raise ValueError(
-                f"socket_options: ({level}, {name}, {value!r}) cannot be set; SO_KEEPALIVE, "
-                "TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_NODELAY can, leave the others out"
+            raise TypeError(
+                "socket_options: each is (level, name, int or bytes) or (level, name, None, "
+                "length), as in socket.setsockopt()"
             )
-    return options
+    return {"socket_options": options} if options else {}
 
 
 def connection_options(

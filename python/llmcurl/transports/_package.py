@@ -58,7 +58,7 @@ class Package:
         elif isinstance(error, exc.RequestError):
             if error.code == _UNKNOWN_PROXY:
                 kind = self.ConnectError  # as for any other host
-            elif error.code == _ABORTED:
+            elif error.code == _ABORTED and kind is not self.ConnectError:
                 kind = self.module.RemoteProtocolError
             elif error.code == _RECEIVE and error.curl_text.endswith(_NO_PROXY_ANSWER):
                 kind = self.module.RemoteProtocolError
