@@ -82,7 +82,7 @@ sdist-test: ## build the sdist, install it into a fresh venv, import it
 
 clean: ## remove what was built
 	rm -rf build dist python/llmcurl.egg-info python/llmcurl/_native*.so .venv/.built
-	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## also remove .venv and the caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache
