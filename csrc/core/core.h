@@ -19,6 +19,7 @@
 
 #include <curl/curl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct lc_reactor lc_reactor;
 typedef struct lc_pool lc_pool;
@@ -26,6 +27,7 @@ typedef struct lc_origin lc_origin;
 typedef struct lc_lane lc_lane;
 typedef struct lc_slot lc_slot;
 typedef struct lc_xfer lc_xfer;
+typedef struct lc_watch lc_watch;
 
 #define LC_MS 1000000LL
 #define LC_WIDTH_H1 32 /* transfers a lane: libcurl scans its connections one by one */
@@ -119,6 +121,7 @@ struct lc_xfer {
   lc_timeouts timeouts;
   lc_timer timer;
   int64_t created, started, connected, activity; /* ns, 0 = not yet */
+  int64_t arrived; /* ns: when the oldest byte that nobody has taken came in */
   lc_times times;
   lc_head head;
   lc_buf in;      /* body bytes that arrived */
@@ -217,6 +220,9 @@ struct lc_origin {
   lc_queue waiting; /* for the scout */
 };
 
+/* How transfers end, for the statistics. */
+enum { LC_OUT_OK = 0, LC_OUT_CLIENT_ERROR, LC_OUT_SERVER_ERROR, LC_OUT_TIMEOUT, LC_OUT_CANCELLED, LC_OUT_FAILED, LC_OUTCOMES };
+
 enum { LC_FOREIGN_CLOSE = 1, LC_FOREIGN_RELEASE = 2 };
 
 #define LC_ORIGIN_BUCKETS 64
@@ -279,6 +285,8 @@ struct lc_pool {
   uint32_t conns; /* open sockets, all lanes */
   uint32_t dead; /* of these: closed by the peer while idle */
   uint64_t started_total, connections_total;
+  uint64_t outcomes[LC_OUTCOMES]; /* of ended transfers */
+  uint64_t reused, bytes_sent, bytes_received; /* by them; bytes of bodies, as on the wire */
 };
 
 /* One entry per descriptor number. */
@@ -307,6 +315,35 @@ typedef struct lc_stats {
   uint64_t failed_allocs; /* deadlines or sockets that could not be noted */
 } lc_stats;
 
+#define LC_SEEN 256
+#define LC_LAGS 128
+
+typedef struct lc_seen {
+  uint64_t tag;
+  int64_t since; /* ns */
+} lc_seen;
+
+/* A reactor as its watch sees it. `late` and the lags are the reactor's thread's; the rest is under the
+ * watch's lock. */
+typedef struct lc_watched {
+  lc_watch *watch;   /* owned reference, NULL = not watched */
+  lc_reactor *next;  /* the watch's list */
+  uint64_t token;    /* its name: addresses come back */
+  uint64_t served;   /* steps, when the watcher last looked */
+  int64_t threshold; /* ns */
+  int64_t since;     /* its events wait since then, 0 = they do not */
+  int64_t pinged;    /* when the watcher last woke it */
+  int64_t tell_at;   /* when the watcher speaks up again */
+  int64_t over;      /* ns that the wait took whose end is to be told */
+  lc_seen *seen, *late; /* owned: ready sockets; those of the wait that ended with this step */
+  uint32_t seen_count, late_count;
+  uint64_t blocks; /* waits beyond the threshold */
+  uint64_t lag_count;
+  int64_t lag_max;
+  uint32_t lags[LC_LAGS];
+  unsigned told : 1; /* of this wait the watcher has spoken */
+} lc_watched;
+
 struct lc_reactor {
   lc_evset ev;
   lc_timers timers;
@@ -330,6 +367,14 @@ struct lc_reactor {
   lc_xfer *foreign_drops; /* under foreign_lock */
   lc_pool *foreign_pools; /* under foreign_lock: closed or released on another thread */
   lc_stats stats;
+  int64_t late; /* ns that the socket being served was ready before this step, as far as the watcher saw */
+  /* read or written by the watcher's thread; relaxed order will do */
+  _Atomic uint64_t served;     /* steps */
+  _Atomic uint32_t unfinished; /* transfers queued and active */
+  _Atomic uint8_t noted;       /* the watcher saw something: lc_watch_served wanted */
+  _Atomic uint8_t unwatched;   /* the watcher sleeps: lc_watch_rouse wanted */
+  _Atomic unsigned long thread; /* pthread_self() of the last step */
+  lc_watched watched;
 };
 
 #endif

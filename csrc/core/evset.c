@@ -138,6 +138,17 @@ int lc_evset_poll(lc_evset *ev, lc_ready *out, int max)
   return count;
 }
 
+int lc_evset_peek(lc_evset *ev, uint64_t *tags, int max)
+{
+  struct epoll_event events[POLL_BATCH];
+  int n = max > 0 ? epoll_wait(ev->epfd, events, max < POLL_BATCH ? max : POLL_BATCH, 0) : 0;
+  int i, count = 0;
+  for(i = 0; i < n; i++)
+    if(events[i].data.u64 != TAG_TIMER && events[i].data.u64 != TAG_WAKE)
+      tags[count++] = events[i].data.u64;
+  return count;
+}
+
 lc_rc lc_evset_arm(lc_evset *ev, int64_t due)
 {
   struct itimerspec spec;

@@ -41,6 +41,8 @@ void lc_evset_del(lc_evset *ev, int fd);
 /* Fills `out` with what is ready now, without waiting. Timer and wake-up are
  * swallowed here. Returns how many, 0 when none. */
 int lc_evset_poll(lc_evset *ev, lc_ready *out, int max);
+/* The tags of what is ready now, but for timer and wake-up; takes nothing away. Any thread. */
+int lc_evset_peek(lc_evset *ev, uint64_t *tags, int max);
 /* Sets the timer to the absolute time `due`, or turns it off with LC_NEVER. */
 lc_rc lc_evset_arm(lc_evset *ev, int64_t due);
 /* Makes the epoll fd readable. Any thread. */

@@ -9,6 +9,7 @@
 #include "reactor.h"
 #include "slot.h"
 #include "socks.h"
+#include "watch.h"
 #include "xfer.h"
 
 #include <string.h>
@@ -192,6 +193,8 @@ void lc_pool_close(lc_pool *pool, int abort)
     each_origin(pool, end_transfers, NULL);
   }
   lc_pool_sweep(pool, 1);
+  if(lc_reactor_over(pool->reactor))
+    lc_watch_remove(pool->reactor); /* a Call that somebody keeps keeps its pool, but there is nothing to watch */
   lc_pool_unref(pool);
 }
 

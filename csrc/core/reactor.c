@@ -7,6 +7,7 @@
 #include "lc_live.h"
 #include "pool.h"
 #include "socks.h"
+#include "watch.h"
 #include "xfer.h"
 
 #include <errno.h>
@@ -64,8 +65,11 @@ void lc_reactor_unref(lc_reactor *r)
   LC_ASSERT(!r->pools);
   lc_xfer_free_spares(r);
   lc_timers_free(&r->timers);
+  lc_watch_remove(r);
   lc_evset_close(&r->ev);
   pthread_mutex_destroy(&r->foreign_lock);
+  lc_free(r->watched.seen);
+  lc_free(r->watched.late);
   lc_free(r->socks);
   lc_free(r->fd_of_port);
   lc_free(r);
@@ -178,6 +182,7 @@ static void poll_once(lc_reactor *r, int64_t until)
 {
   lc_ready ready[BATCH];
   int n = lc_evset_poll(&r->ev, ready, BATCH);
+  int more = n == BATCH;
   int i;
 
   for(i = 0; i < n; i++) {
@@ -202,11 +207,18 @@ static void poll_once(lc_reactor *r, int64_t until)
       lc_sock_mute(r, fd);
       events = (events & ~(unsigned)(LC_EV_IN | LC_EV_HUP)) | (events & LC_EV_HUP ? LC_EV_OUT : 0);
     }
+    if(r->watched.late_count)
+      r->late = lc_watch_late(r, ready[i].tag);
     lc_lane_event(s->lane, fd, events);
     r->now = lc_now(); /* one event may be a TLS handshake: a millisecond */
-    if(r->now >= until)
+    if(r->now >= until) {
+      more = 1;
       break;
+    }
   }
+  r->late = 0;
+  if(!more)
+    r->watched.late_count = 0;
 }
 
 static void run_timers(lc_reactor *r)
@@ -266,6 +278,15 @@ int lc_reactor_pending(const lc_reactor *r)
   return r->start_wanted || r->kick_head || r->drop_head;
 }
 
+int lc_reactor_over(const lc_reactor *r)
+{
+  const lc_pool *pool;
+  for(pool = r->pools; pool; pool = pool->next)
+    if(!pool->closed)
+      return 0;
+  return !atomic_load_explicit(&r->unfinished, memory_order_relaxed);
+}
+
 int lc_reactor_step(lc_reactor *r, int64_t budget)
 {
   int64_t begin = lc_now(), end;
@@ -273,6 +294,9 @@ int lc_reactor_step(lc_reactor *r, int64_t budget)
 
   r->now = begin;
   r->stats.runs++;
+  if(LC_UNLIKELY(atomic_load_explicit(&r->noted, memory_order_relaxed)))
+    lc_watch_served(r, begin);
+  atomic_store_explicit(&r->served, r->stats.runs, memory_order_relaxed); /* after the look at `noted` */
   take_foreign(r);
   apply_drops(r);
   end = begin + budget;
@@ -296,6 +320,7 @@ int lc_reactor_step(lc_reactor *r, int64_t budget)
 void lc_reactor_shutdown(lc_reactor *r)
 {
   lc_pool *pool, *next;
+  lc_watch_remove(r);
   take_foreign(r);
   apply_drops(r);
   for(pool = r->pools; pool; pool = next) {

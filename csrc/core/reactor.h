@@ -18,6 +18,8 @@ void lc_reactor_unref(lc_reactor *r);
 int lc_reactor_step(lc_reactor *r, int64_t budget);
 /* 1 when a step would find work that the descriptor does not show. */
 int lc_reactor_pending(const lc_reactor *r);
+/* 1 when all its pools are closed and no transfer runs. */
+int lc_reactor_over(const lc_reactor *r);
 /* Takes the next transfer with news (borrowed), NULL when there is none. */
 lc_xfer *lc_reactor_next_news(lc_reactor *r);
 /* Ends everything: after it only news of ended transfers are left. */

@@ -8,6 +8,7 @@
 #include "pool.h"
 #include "queue.h"
 #include "slot.h"
+#include "watch.h"
 
 #include <string.h>
 
@@ -73,6 +74,13 @@ lc_rc lc_xfer_set_method(lc_xfer *x, const char *name, size_t len)
   return LC_OK;
 }
 
+/* Only this thread writes it; the watcher reads it. */
+static void count_unfinished(lc_reactor *r, int change)
+{
+  uint32_t now = atomic_load_explicit(&r->unfinished, memory_order_relaxed) + (uint32_t)change;
+  atomic_store_explicit(&r->unfinished, now, memory_order_relaxed);
+}
+
 lc_rc lc_xfer_submit(lc_xfer *x)
 {
   lc_pool *pool = x->pool;
@@ -82,6 +90,9 @@ lc_rc lc_xfer_submit(lc_xfer *x)
   x->state = LC_XFER_QUEUED;
   lc_queue_push(&pool->queue, x);
   pool->reactor->start_wanted = 1;
+  count_unfinished(pool->reactor, 1);
+  if(LC_UNLIKELY(atomic_load_explicit(&pool->reactor->unwatched, memory_order_relaxed)))
+    lc_watch_rouse(pool->reactor);
   if(x->timeouts.pool || x->timeouts.total)
     lc_xfer_rearm(x);
   return LC_OK;
@@ -188,6 +199,25 @@ static uint8_t phase_of(const lc_xfer *x)
   return LC_PHASE_WAIT;
 }
 
+static void count_outcome(lc_xfer *x)
+{
+  lc_pool *pool = x->pool;
+  unsigned out = LC_OUT_FAILED;
+
+  if(!x->reason && !x->code)
+    out = x->head.status >= 500 ? LC_OUT_SERVER_ERROR : x->head.status >= 400 ? LC_OUT_CLIENT_ERROR : LC_OUT_OK;
+  else if(x->reason == LC_END_CLOSED || (!x->reason && x->code == CURLE_ABORTED_BY_CALLBACK))
+    out = LC_OUT_CANCELLED;
+  else if(x->code == CURLE_OPERATION_TIMEDOUT)
+    out = LC_OUT_TIMEOUT;
+  pool->outcomes[out]++;
+  if(x->connected) {
+    pool->reused += !x->new_connections;
+    pool->bytes_sent += x->feeding ? x->sent_seen : x->body_len;
+    pool->bytes_received += x->received;
+  }
+}
+
 void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
 {
   lc_pool *pool = x->pool;
@@ -215,6 +245,8 @@ void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
   x->phase_at_end = phase_of(x);
   x->state = LC_XFER_DONE;
   lc_timer_clear(&x->timer);
+  count_unfinished(pool->reactor, -1);
+  count_outcome(x);
   pool->reactor->start_wanted = 1;
   lc_xfer_tell(x, LC_NEWS_DONE);
 }
@@ -279,7 +311,10 @@ static void note_paused(lc_xfer *x)
 
 size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
 {
-  x->activity = x->pool->reactor->now;
+  const lc_reactor *r = x->pool->reactor;
+  x->activity = r->now;
+  if(!x->streaming || !lc_buf_len(&x->in))
+    x->arrived = r->now - r->late;
   if(x->streaming) {
     if(lc_buf_len(&x->in) >= x->in_high) {
       x->in_paused = 1; /* libcurl keeps these bytes and gives them again */
@@ -306,8 +341,10 @@ size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
 
 size_t lc_xfer_on_header(lc_xfer *x, const char *line, size_t len)
 {
+  const lc_reactor *r = x->pool->reactor;
   lc_rc rc;
-  x->activity = x->pool->reactor->now;
+  x->activity = r->now;
+  x->arrived = r->now - r->late;
   rc = lc_head_line(&x->head, line, len);
   if(rc == LC_EOF) {
     lc_origin *origin = x->target->origin;
@@ -343,6 +380,7 @@ size_t lc_xfer_on_read(lc_xfer *x, char *out, size_t room)
     len = room;
   memcpy(out, lc_buf_data(&x->up), len);
   lc_buf_consume(&x->up, len);
+  x->sent_seen += len;
   x->up_started = 1;
   if(!x->up_eof && lc_buf_len(&x->up) < UPLOAD_LOW)
     lc_xfer_tell(x, LC_NEWS_WANT);

@@ -117,6 +117,7 @@ static int native_exec(PyObject *module)
   TYPE(target_type, lc_target_spec, 1);
   TYPE(headers_type, lc_headers_spec, 1);
   TYPE(client_type, lc_client_spec, 1);
+  TYPE(watch_type, lc_watch_spec, 1);
 #undef TYPE
   if(lc_parsers_add(module))
     return -1;
@@ -157,6 +158,7 @@ static int native_exec(PyObject *module)
   DO(target_type) \
   DO(headers_type) \
   DO(client_type) \
+  DO(watch_type) \
   DO(cancelled_error) \
   DO(invalid_state_error) \
   DO(system_tls_key) \

@@ -376,9 +376,15 @@ static PyObject *Pool_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *Pool_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
   const lc_pool *c = ((PoolObject *)op)->core;
-  return Py_BuildValue("{s:I,s:I,s:I,s:I,s:K,s:K}", "queued", lc_pool_waiting(c), "active", c->active, "connections", c->conns, "idle",
-                       lc_pool_idle(c), "started", (unsigned long long)c->started_total, "connections_opened",
-                       (unsigned long long)c->connections_total);
+  const uint64_t *out = c->outcomes;
+  return Py_BuildValue("{s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "queued", lc_pool_waiting(c), "active", c->active,
+                       "connections", c->conns, "idle", lc_pool_idle(c), "started", (unsigned long long)c->started_total,
+                       "connections_opened", (unsigned long long)c->connections_total, "ok", (unsigned long long)out[LC_OUT_OK],
+                       "client_errors", (unsigned long long)out[LC_OUT_CLIENT_ERROR], "server_errors",
+                       (unsigned long long)out[LC_OUT_SERVER_ERROR], "timeouts", (unsigned long long)out[LC_OUT_TIMEOUT],
+                       "cancelled", (unsigned long long)out[LC_OUT_CANCELLED], "failed", (unsigned long long)out[LC_OUT_FAILED],
+                       "reused", (unsigned long long)c->reused, "bytes_sent", (unsigned long long)c->bytes_sent, "bytes_received",
+                       (unsigned long long)c->bytes_received);
 }
 
 static PyObject *Pool_get_reactor(PyObject *op, void *Py_UNUSED(closure))

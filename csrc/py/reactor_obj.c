@@ -11,6 +11,7 @@
 
 #include "pool.h"
 #include "reactor.h"
+#include "watch.h"
 #include "xfer.h"
 
 #include <structmember.h>
@@ -100,6 +101,7 @@ void lc_reactor_settle(ReactorObject *self)
       PyErr_Clear(); /* a closed loop has let go of it already */
     Py_XDECREF(ignored);
     self->fd = -1;
+    lc_watch_remove(self->core);
     lc_evset_close(&self->core->ev);
     Py_CLEAR(self->kick);
   }
@@ -116,6 +118,7 @@ static PyObject *drain(ReactorObject *self)
   if(self->closed || lc_reactor_forked(self))
     Py_RETURN_NONE;
   self->thread = PyThread_get_thread_ident();
+  atomic_store_explicit(&core->thread, self->thread, memory_order_relaxed);
   Py_INCREF(op);
   self->draining = 1;
   Py_BEGIN_ALLOW_THREADS
@@ -249,6 +252,7 @@ static PyObject *Reactor_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     PyErr_SetFromErrno(PyExc_OSError);
     goto error;
   }
+  atomic_store_explicit(&self->core->thread, self->thread, memory_order_relaxed);
   self->kick = PyObject_GetAttrString((PyObject *)self, "_kick");
   if(!self->kick)
     goto error;
@@ -340,6 +344,16 @@ static PyObject *Reactor_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
                        (unsigned long long)s->connections, "steps", (unsigned long long)s->runs);
 }
 
+static PyObject *Reactor_lag(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  const lc_reactor *core = ((ReactorObject *)op)->core;
+  const lc_watched *s = &core->watched;
+  if(!s->lag_count)
+    Py_RETURN_NONE;
+  return Py_BuildValue("(dddKK)", (double)lc_watch_lag(core, 0.5) / 1e9, (double)lc_watch_lag(core, 0.99) / 1e9,
+                       (double)lc_watch_lag(core, 1.0) / 1e9, (unsigned long long)s->lag_count, (unsigned long long)s->blocks);
+}
+
 static PyObject *Reactor_get_loop(PyObject *op, void *Py_UNUSED(closure))
 {
   return Py_NewRef(((ReactorObject *)op)->loop);
@@ -359,6 +373,8 @@ static PyObject *Reactor_detached(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyMethodDef Reactor_methods[] = {
   {"_kick", Reactor_kick, METH_NOARGS, NULL},
   {"stats", Reactor_stats, METH_NOARGS, PyDoc_STR("Counters since the reactor was made.")},
+  {"lag", Reactor_lag, METH_NOARGS,
+   PyDoc_STR("(p50, p99, max, samples, blocks): seconds that ready events waited for the loop. None before the first sample.")},
   {"detached_call", Reactor_detached, METH_NOARGS, PyDoc_STR("A Call without a transfer, for the Python layer.")},
   {NULL, NULL, 0, NULL},
 };

@@ -22,6 +22,7 @@ PyObject *lc_response_of_call(PyTypeObject *type, CallObject *call)
 {
   const lc_xfer *x = call->w.xfer;
   ResponseObject *self = (ResponseObject *)type->tp_alloc(type, 0);
+  int64_t now;
   if(!self)
     return NULL;
   self->head = PyBytes_FromStringAndSize(lc_buf_data(&x->head.block), (Py_ssize_t)lc_buf_len(&x->head.block));
@@ -38,7 +39,11 @@ PyObject *lc_response_of_call(PyTypeObject *type, CallObject *call)
   self->sent = moved(&call->sent);
   self->queued = x->started - x->created;
   self->times = x->times;
-  self->finished = (double)(lc_now() - x->created) / 1e9;
+  if(x->streaming)
+    self->times.done = -1;
+  now = lc_now();
+  self->finished = (double)(now - x->created) / 1e9;
+  self->late = (double)(now - x->arrived) / 1e9;
   self->status = x->head.status;
   self->version = x->head.version;
   self->reused = x->connected && !x->new_connections;
@@ -117,8 +122,9 @@ static PyObject *Response_get_timings(PyObject *op, void *Py_UNUSED(closure))
 {
   const ResponseObject *self = (const ResponseObject *)op;
   const lc_times *t = &self->times;
-  return Py_BuildValue("(ddddddd)", (double)self->queued / 1e9, since_call(self, t->dns), since_call(self, t->connect),
-                       since_call(self, t->tls), since_call(self, t->sent), since_call(self, t->first_byte), self->finished);
+  return Py_BuildValue("(ddddddddd)", (double)self->queued / 1e9, since_call(self, t->dns), since_call(self, t->connect),
+                       since_call(self, t->tls), since_call(self, t->sent), since_call(self, t->first_byte), since_call(self, t->done),
+                       self->finished, self->late);
 }
 
 static PyMemberDef Response_members[] = {

@@ -16,7 +16,7 @@
 
 typedef struct {
   PyTypeObject *anchor_type, *reactor_type, *pool_type, *call_type, *stream_type, *response_type, *target_type, *headers_type,
-    *client_type;
+    *client_type, *watch_type;
   PyObject *cancelled_error; /* asyncio.CancelledError */
   PyObject *invalid_state_error; /* asyncio.InvalidStateError */
   lc_tls *system_tls; /* owned: the system's certificates, made once */
@@ -108,6 +108,7 @@ typedef struct {
 
 typedef struct {
   waiter w;
+  int64_t arrived; /* ns: when the oldest byte of the last piece given out came in */
   uint8_t ended; /* the end, or the error, was given to the reader */
   uint8_t closed;
 } StreamObject;
@@ -118,7 +119,8 @@ typedef struct {
   PyObject *sent, *sent_body; /* owned: HeaderList and bytes of the request, NULL = unknown */
   int64_t queued; /* ns, -1 */
   lc_times times;
-  double finished; /* s from creation to the end */
+  double finished; /* s from creation to here */
+  double late;     /* s that the last byte had been there by then */
   int status;
   int version;
   uint8_t reused;
@@ -184,6 +186,9 @@ int lc_stream_news(StreamObject *self, unsigned news);
 extern PyType_Spec lc_response_spec;
 /* Returns a new response of `type` from the head, body and times of the Call's transfer. */
 PyObject *lc_response_of_call(PyTypeObject *type, CallObject *call);
+
+/* watch_obj.c */
+extern PyType_Spec lc_watch_spec;
 
 /* pool_obj.c */
 extern PyType_Spec lc_pool_spec, lc_target_spec, lc_headers_spec;

@@ -86,6 +86,7 @@ static int take(StreamObject *self, PyObject **result)
     *result = PyBytes_FromStringAndSize(lc_buf_data(&x->in), (Py_ssize_t)len);
     if(!*result)
       return -1;
+    self->arrived = x->arrived;
     lc_buf_reset(&x->in, KEEP_BUFFER);
     if(x->in_paused) {
       lc_xfer_resume(x);
@@ -231,6 +232,11 @@ static PyObject *Stream_get_received(PyObject *op, void *Py_UNUSED(closure))
   return PyLong_FromUnsignedLongLong(x ? x->received : 0);
 }
 
+static PyObject *Stream_get_arrived(PyObject *op, void *Py_UNUSED(closure))
+{
+  return PyFloat_FromDouble((double)((StreamObject *)op)->arrived / 1e9);
+}
+
 static PyMethodDef Stream_methods[] = {
   {"read", Stream_read, METH_NOARGS, PyDoc_STR("Awaitable of the bytes that have arrived; b'' at the end.")},
   {"close", Stream_close, METH_NOARGS, PyDoc_STR("Drops the connection unless the body is whole. Idempotent, needs no loop.")},
@@ -247,6 +253,8 @@ static PyMethodDef Stream_methods[] = {
 
 static PyGetSetDef Stream_getset[] = {
   {"_asyncio_future_blocking", lc_waiter_get_blocking, lc_waiter_set_blocking, NULL, NULL},
+  {"arrived", Stream_get_arrived, NULL,
+   PyDoc_STR("When the piece read last came in, by time.monotonic(): into the kernel, if the watcher saw that it lay there."), NULL},
   {"received", Stream_get_received, NULL, PyDoc_STR("Bytes of the body so far."), NULL},
   {NULL, NULL, NULL, NULL, NULL},
 };

@@ -52,6 +52,7 @@ from ._proxies import Proxy
 from ._query import QueryParams
 from ._urls import URL
 from ._version import __version__
+from ._watch import LoopBlock
 
 if _TYPE_CHECKING:
     from .llm import (
@@ -127,6 +128,7 @@ __all__ = [
     "LLMError",
     "Limits",
     "LocalProtocolError",
+    "LoopBlock",
     "NetworkError",
     "NotFoundError",
     "Observer",

@@ -24,13 +24,14 @@ from ._drive import Hooks, Plan, StreamContext, launch
 from ._exceptions import ClientClosed
 from ._headers import Headers, HeaderTypes
 from ._native import Call, ClientCalls, HeaderList
-from ._pools import Binding, PoolSettings, header_list
+from ._pools import Binding, PoolSettings, add_stats, header_list
 from ._proxies import ProxyTypes, build_proxy
 from ._query import QueryParams
 from ._request import Request, check_method
 from ._trust import CertTypes, VerifyTypes, http2_available, trust_options
 from ._urls import URL, QueryParamTypes, URLTypes, parse_url
 from ._version import __version__
+from ._watch import threshold_of
 
 if TYPE_CHECKING:
     from .traffic import DeadlineTypes, Observer, RateLimit, Retry
@@ -89,6 +90,9 @@ class AsyncClient(ClientCalls):
         max_response_bytes: ceiling of a buffered answer's body.
         retry, limit, deadline: see `Retry`, `RateLimit`, `Deadline`; of each call.
         observers: `Observer`s of each call.
+        watch: seconds after which a loop that does not serve what is ready is reported, with the
+            code that holds it up (log `llmcurl.loop`; docs/observing.md). True: 0.1. False: off.
+            Default: the environment's LLMCURL_WATCH, else True.
 
     Raises:
         TypeError, ValueError, InvalidURL, InvalidHeader, FileNotFoundError: an argument that
@@ -120,6 +124,7 @@ class AsyncClient(ClientCalls):
         limit: RateLimit | None = None,
         deadline: DeadlineTypes = None,
         observers: Sequence[Observer] = (),
+        watch: bool | float | None = None,
     ) -> None:
         base = parse_url(base_url)
         if base.path and not base.path.endswith("/"):
@@ -150,12 +155,15 @@ class AsyncClient(ClientCalls):
             timeout=self._timeout,
             proxy=build_proxy(proxy),
             trust_env=trust_env,
+            watch=threshold_of(watch),
+            observers=tuple(observers),
             more={"max_body": max_response_bytes},
         )
         if not http1 and not self._settings.http2:
             raise ValueError("http1 and http2 are both off")
         self._binding: Binding | None = None
         self._bindings: dict[int, Binding] = {}
+        self._past: dict[str, float] = {}
         self._closed = False
         self._control: Control | None = None
         if retry is not None or limit is not None or deadline is not None or observers:
@@ -261,12 +269,12 @@ class AsyncClient(ClientCalls):
         """Whether proxy variables of the environment count."""
         return self._settings.trust_env
 
-    def stats(self) -> dict[str, int]:
-        """Calls queued and active, connections open, idle and opened, in all loops."""
-        total: dict[str, int] = {}
+    def stats(self) -> dict[str, float]:
+        """Numbers of what is queued, active and connected now, and of what has been, in all
+        loops: outcomes, bytes, reuse, the loops' lag. docs/observing.md lists them."""
+        total = dict(self._past)
         for binding in list(self._bindings.values()):
-            for name, count in binding.stats().items():
-                total[name] = total.get(name, 0) + count
+            add_stats(total, binding.stats())
         return total
 
     # Calls --------------------------------------------------------------------------------
@@ -410,7 +418,7 @@ class AsyncClient(ClientCalls):
             for key, binding in list(self._bindings.items()):
                 if binding.loop.is_closed():
                     del self._bindings[key]
-                    binding.close()
+                    add_stats(self._past, binding.close())
             found = self._bindings[id(loop)] = Binding(loop, self._settings)
         self._binding = found
         self._route()
@@ -545,7 +553,7 @@ class AsyncClient(ClientCalls):
         self._binding = self._plain = None
         bindings, self._bindings = self._bindings, {}
         for binding in bindings.values():
-            binding.close()
+            add_stats(self._past, binding.close())
 
     async def aclose(self) -> None:
         """Ends the calls that still run (`ClientClosed`) and closes every connection."""

@@ -298,7 +298,7 @@ class Response(RawResponse, StatusKind, EventReaders):
         if found is None:
             found = Timings.from_raw(self._timings)
             if self._get("delivered") is not None:
-                found = replace(found, done=None)
+                found = replace(found, done=None, delivered=None)
         return found  # type: ignore[no-any-return]
 
     @property
@@ -454,8 +454,8 @@ class Response(RawResponse, StatusKind, EventReaders):
         delivered = self._get("delivered")
         if delivered is not None:
             # The native clock stopped when the head was handed out.
-            done = self._timings[6] + time.monotonic() - delivered
-            self._attach(timings=replace(self.timings, done=done))
+            done = self._timings[7] + time.monotonic() - delivered
+            self._attach(timings=replace(self.timings, done=done, delivered=done))
         if stream is not None:
             stream.close()
 

@@ -32,6 +32,10 @@ class Reactor:
     def closed(self) -> bool: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
+    def lag(self) -> tuple[float, float, float, int, int] | None:
+        """p50, p99, max of the seconds that ready events waited; samples; waits beyond the
+        threshold. None before the first sample, and without a watcher."""
+
     def stats(self) -> dict[str, int]:
         """started, finished, cancelled, rescues, replays, connections, steps, failed_allocs."""
 
@@ -83,7 +87,9 @@ class Pool:
 
     def close(self) -> None: ...
     def stats(self) -> dict[str, int]:
-        """queued, active, connections, idle, started, connections_opened."""
+        """queued, active, connections, idle; since the start: started, connections_opened, ok,
+        client_errors, server_errors, timeouts, cancelled, failed, reused, bytes_sent,
+        bytes_received."""
 
 @final
 class Target:
@@ -165,6 +171,10 @@ class BodyStream(Awaitable[bytes]):
 
     _asyncio_future_blocking: bool
     @property
+    def arrived(self) -> float:
+        """When the piece read last came in, by time.monotonic()."""
+
+    @property
     def received(self) -> int: ...
     def __await__(self) -> Generator[Any, None, bytes]: ...
     def __iter__(self) -> Generator[Any, None, bytes]: ...
@@ -225,14 +235,28 @@ class RawResponse:
     @property
     def http_version(self) -> str: ...
     @property
-    def _timings(self) -> tuple[float, float, float, float, float, float, float]:
-        """queued, dns, connect, tls, sent, first_byte, done: seconds since the call was made,
-        -1.0 = did not happen."""
+    def _timings(self) -> tuple[float, float, float, float, float, float, float, float, float]:
+        """queued, dns, connect, tls, sent, first_byte, done, delivered: seconds since the call was
+        made, -1.0 = did not happen; and how long before `delivered` the last bytes were there."""
 
     @property
     def _sent(self) -> HeaderList | None: ...
     @property
     def _sent_body(self) -> bytes | None: ...
+
+@final
+class Watch:
+    """The native half of `llmcurl._watch`."""
+
+    def __new__(cls) -> Watch: ...
+    def add(self, reactor: Reactor, seconds: float, /) -> int:
+        """Watches a reactor. Its number, 0 if it cannot be watched."""
+
+    def wait(self) -> tuple[int, bool, float, int] | None:
+        """(number, over, seconds late, thread). None: no reactor is left, or `stop`."""
+
+    def count(self) -> int: ...
+    def stop(self) -> None: ...
 
 @final
 class EventParser:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._config import Limits, Timeout
 from ._content import native_encode_json
@@ -20,8 +20,12 @@ from ._models import Response
 from ._native import Call, HeaderList, Pool, Reactor, Target
 from ._proxies import Proxy, proxy_for
 from ._urls import URL, check_url
+from ._watch import LoopBlock, attach
 
-__all__ = ["Binding", "PoolSettings", "header_list", "reactor_for"]
+if TYPE_CHECKING:
+    from .traffic import Observer
+
+__all__ = ["Binding", "PoolSettings", "add_stats", "header_list", "reactor_for"]
 
 #: URLs and header sets remembered per binding; more are forgotten all at once.
 _REMEMBERED = 1024
@@ -30,6 +34,18 @@ _reactors: weakref.WeakKeyDictionary[Any, weakref.ref[Reactor]] = weakref.WeakKe
 
 #: Counters of the reactor that a client's statistics show.
 _SHARED = frozenset({"replays", "rescues"})
+
+#: Names of what `Reactor.lag` returns.
+_LAG = ("loop_lag_p50", "loop_lag_p99", "loop_lag_max", "loop_lag_samples", "loop_blocks")
+_WORST = frozenset(_LAG[:3])
+
+#: Counters that tell of the past: they stay when a client is closed.
+_PAST = frozenset(
+    {
+        "started", "connections_opened", "ok", "client_errors", "server_errors", "timeouts",
+        "cancelled", "failed", "reused", "bytes_sent", "bytes_received", *_SHARED, *_LAG,
+    }
+)  # fmt: skip
 
 _U32 = 2**32 - 1
 
@@ -83,6 +99,8 @@ class PoolSettings:
     timeout: Timeout
     proxy: Proxy | None
     trust_env: bool
+    watch: float | None = None
+    observers: tuple[Observer, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)
 
     def proxy_of(self, url: URL) -> Proxy | None:
@@ -118,6 +136,13 @@ class PoolSettings:
         return config
 
 
+def add_stats(total: dict[str, float], more: Mapping[str, float]) -> None:
+    """Counters are added up; of the lags of several loops the worst counts."""
+    for name, value in more.items():
+        known = total.get(name, 0)
+        total[name] = max(known, value) if name in _WORST else known + value
+
+
 class Binding:
     """A client's pools in one loop.
 
@@ -129,11 +154,14 @@ class Binding:
         tasks: the drivers of calls that need more than one transfer.
     """
 
-    __slots__ = ("_pools", "_settings", "lists", "loop", "plain", "reactor", "ready", "tasks")
+    __slots__ = (
+        "__weakref__", "_pools", "_settings", "lists", "loop", "plain", "reactor", "ready", "tasks",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: PoolSettings) -> None:
         self.loop = loop
         self.reactor = reactor_for(loop)
+        attach(self.reactor, loop, settings.watch, self)
         self._settings = settings
         self._pools: dict[Proxy | None, Pool] = {}
         self.ready: dict[str, tuple[Callable[..., Call], Target]] = {}
@@ -177,18 +205,29 @@ class Binding:
         self.lists[key] = made
         return made
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, float]:
         """The counters of all pools, added up, and of the loop's reactor."""
-        total = {name: count for name, count in self.reactor.stats().items() if name in _SHARED}
+        total: dict[str, float] = {
+            name: count for name, count in self.reactor.stats().items() if name in _SHARED
+        }
         for pool in self._pools.values():
-            for name, count in pool.stats().items():
-                total[name] = total.get(name, 0) + count
+            add_stats(total, pool.stats())
+        if (lag := self.reactor.lag()) is not None:
+            total.update(zip(_LAG, lag, strict=True))
         return total
 
-    def close(self) -> None:
-        """Ends what runs and closes every connection. Needs no live loop."""
+    def loop_blocked(self, block: LoopBlock) -> None:
+        """Called in the watcher's thread."""
+        for observer in self._settings.observers:
+            observer.loop_blocked(block)
+
+    def close(self) -> dict[str, float]:
+        """Ends what runs and closes every connection. Needs no live loop. Returns the counters of
+        what has been."""
         for pool in self._pools.values():
             pool.close()
+        past = {name: count for name, count in self.stats().items() if name in _PAST}
         self._pools.clear()
         self.ready.clear()
         self.lists.clear()
+        return past

@@ -29,7 +29,12 @@ class Timings:
             on a reused connection.
         sent: the request went out.
         first_byte: the answer began.
-        done: the answer was complete.
+        done: the answer was complete. delivered: the caller was given it.
+        loop_delay: how many of these seconds were the own loop's doing: how long the bytes had
+            been there before they were delivered; of a streamed LLM reply, those of its first
+            token. What lay in the kernel counts as far as the watcher saw it (`watch`), to 10 ms.
+        first_token, last_token: of a streamed LLM reply: its first and last piece was read.
+        attempts: how often the request was sent, where retries are on.
     """
 
     queued: float | None = None
@@ -39,6 +44,11 @@ class Timings:
     sent: float | None = None
     first_byte: float | None = None
     done: float | None = None
+    delivered: float | None = None
+    loop_delay: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+    attempts: int | None = None
 
     @classmethod
     def from_raw(cls, values: tuple[float, ...]) -> Timings:

@@ -8,8 +8,9 @@ import sys
 import textwrap
 
 PRELUDE = """
-import asyncio, gc, os, sys, threading, time, warnings
+import asyncio, gc, logging, os, sys, threading, time, warnings
 import llmcurl
+logging.getLogger("llmcurl").addHandler(logging.NullHandler())  # a slow machine is no news here
 """
 
 

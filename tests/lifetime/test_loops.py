@@ -38,7 +38,7 @@ def test_one_client_serves_two_runs_and_the_first_leaves_no_connection_behind(ch
     for _ in range(3):
         assert run(main(), factory) == [200] * 3
         gc.collect()
-        until_sync(lambda: chaos.open == chaos._open_before, what="the connection of the closed loop closed")
+        until_sync(lambda: chaos.open <= chaos._open_before, what="the connection of the closed loop closed")
     assert chaos.new_connections == 3
     run(client.aclose(), factory)
 
@@ -179,4 +179,4 @@ def test_freeing_everything_needs_no_loop(chaos: Chaos) -> None:
         for index in order:
             things[index] = None
             gc.collect()
-    until_sync(lambda: chaos.open == chaos._open_before, what="all connections closed")
+    until_sync(lambda: chaos.open <= chaos._open_before, what="all connections closed")

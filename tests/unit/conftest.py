@@ -38,7 +38,7 @@ class RawResponse:
         self.http_version = http_version
         self.reused = False
         self._head, self._body, self._url, self._method = head, body, url, method
-        self._timings: tuple[float, ...] = (-1.0,) * 7
+        self._timings: tuple[float, ...] = (-1.0,) * 9
         self._stream: Any = None
         self._extra: dict[str, Any] | None = None
 

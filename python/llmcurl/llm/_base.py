@@ -95,6 +95,8 @@ class LLM:
         self._base = base_url.rstrip("/")
         self._owned = client is None
         self._client = AsyncClient() if client is None else client
+        if client is None:
+            self._client._settings.observers = tuple(observers)  # of its loops; calls are told here
         self._client._merge_url(self._base)  # refuses at once what is no URL
         self._timeout = timeout
         self._headers: dict[str, str] = {"Content-Type": "application/json"}

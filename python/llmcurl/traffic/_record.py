@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .._headers import Headers
     from .._models import Response
+    from .._watch import LoopBlock
     from ..llm._types import Usage
     from ._control import Control
     from ._deadline import Deadline
@@ -87,7 +88,7 @@ class Attempt:
 
 
 class Observer:
-    """Is told what happens to calls. Methods run in the call's task and must not block; an
+    """Is told what happens to calls. Methods (but `loop_blocked`) run in the call's task and must not block; an
     exception in one is logged and changes nothing. Override what is wanted."""
 
     def started(self, call: CallRecord) -> None:
@@ -108,6 +109,10 @@ class Observer:
 
     def finished(self, call: CallRecord, error: BaseException | None) -> None:
         """The call is over: `call.result` or `error`."""
+
+    def loop_blocked(self, block: LoopBlock) -> None:
+        """An event loop did not serve what was ready for it. Called in the watcher's thread, which
+        must not touch the loop but through `call_soon_threadsafe`."""
 
 
 class CallRecord:

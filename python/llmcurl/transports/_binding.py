@@ -9,6 +9,7 @@ from typing import Any
 
 from .._native import Call, HeaderList, Pool, Target
 from .._pools import reactor_for
+from .._watch import attach, threshold_of
 from ._package import Package
 from ._wire import InvalidRequest, header_list
 
@@ -48,6 +49,7 @@ class Binding:
         self._package = package
         self._options = options
         self._pool = Pool(self.reactor, options, _NO_TIMEOUTS)
+        attach(self.reactor, loop, threshold_of(None))
 
     def prepare(self, url: Any, extensions: Any) -> Entry:
         """The call function and Target for the package's URL.
