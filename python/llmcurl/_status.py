@@ -53,7 +53,8 @@ class Timings:
     @classmethod
     def from_raw(cls, values: tuple[float, ...]) -> Timings:
         """From the native tuple, in which a negative number stands for None."""
-        return cls(*(None if value < 0 else value for value in values))
+        times = (None if value < 0 else value for value in values)
+        return cls(*times)  # type: ignore[arg-type]  # `attempts` comes later
 
 
 def reason_of(status_code: int) -> str:
