@@ -188,13 +188,13 @@ def test_the_watcher_ends_with_the_last_client_and_comes_back(chaos: Chaos) -> N
 
 def test_a_client_can_do_without_and_the_environment_decides_otherwise(chaos: Chaos, monkeypatch) -> None:
     async def main(**options) -> bool:
+        await until(lambda: not watchers(), 10, "the end of an earlier one")
         async with llmcurl.AsyncClient(**options) as client:
             await client.get(chaos.url("/ok"))
             return bool(watchers())
 
     assert run(main()) and run(main(watch=True)) and not run(main(watch=False))
     monkeypatch.setenv("LLMCURL_WATCH", "off")
-    until_sync(lambda: not watchers(), 10, "the thread's end")
     assert not run(main()) and run(main(watch=0.5))
     monkeypatch.setenv("LLMCURL_WATCH", "soon")
     with pytest.raises(ValueError, match="LLMCURL_WATCH"):
