@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("chat", "demo", "info", "mock")
+COMMANDS = ("batch", "chat", "demo", "info", "mock")
 """Names of the command modules, in the order of the help."""
 
 
