@@ -1,9 +1,19 @@
-"""`RateLimit`: how much may be under way, and how fast."""
+"""`RateLimit`: how fast calls may be made, and how many may be under way."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+import asyncio
+import heapq
+import itertools
+import math
+import threading
+import time
+from asyncio import _get_running_loop
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ._bucket import BURST, Gate, Settings
+from ._feedback import said_by
 
 if TYPE_CHECKING:
     from ..llm._types import Usage
@@ -11,25 +21,316 @@ if TYPE_CHECKING:
 
 __all__ = ["RateLimit", "Ticket"]
 
+#: Refusals for want of capacity.
+_REFUSED = frozenset({429, 529})
+#: Tokens an answer is taken to have, before any was seen.
+_ANSWER = 256.0
 
-class Ticket(Protocol):
-    """A place in a limit."""
+
+class Ticket:
+    """A place in a limit, held by one attempt."""
+
+    __slots__ = ("_limit", "_loop", "taken_at", "tokens")
+
+    def __init__(
+        self, limit: RateLimit, tokens: float, taken_at: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._limit: RateLimit | None = limit
+        self._loop = loop
+        self.tokens = tokens
+        self.taken_at = taken_at
 
     def settle(
         self,
         *,
+        status: int | None = None,
+        headers: Mapping[str, Any] | None = None,
+        usage: Usage | None = None,
+        retry_after: float | None = None,
+        sent: bool = True,
+    ) -> None:
+        """The attempt is over; what it told goes into the limit. Any thread; once."""
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            limit._settle(self, status, headers, usage, retry_after, sent)
+
+    def __del__(self) -> None:
+        # A stream that was forgotten. This may run in the middle of anything: also of what
+        # holds the lock.
+        if self._limit is not None:
+            self._limit._forgotten += 1
+            _call_later(self._loop, self._limit._collect)
+
+
+class _Waiter:
+    """One in the queue."""
+
+    __slots__ = ("future", "gone", "loop", "order", "ticket", "tokens")
+
+    def __init__(
+        self, order: tuple[int, int], tokens: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.order = order
+        self.tokens = tokens
+        self.loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.ticket: Ticket | None = None
+        self.gone = False
+
+    def __lt__(self, other: _Waiter) -> bool:
+        return self.order < other.order
+
+
+class RateLimit:
+    """A limit that calls share: give the same object to all clients of a provider, model or key.
+
+    Calls wait in order; a higher priority goes first, a retried call keeps its place. Requests
+    are spread over the minute, as providers enforce them: only `burst` may go at once. A call
+    that is cancelled, or was never sent, gives back what it took.
+
+    The limit follows the server: Retry-After holds all calls back; x-ratelimit-* and
+    anthropic-ratelimit-* headers lower what is left; each refusal (429, 529) cuts all limits to
+    70 %, and they grow again by 2 % of the full limit per second. Without any number it is the
+    count of calls under way that is cut and grows.
+
+    Threads: loops in several threads may share one; order and counts hold across them.
+
+    Args:
+        rpm: requests per minute. tpm: tokens per minute, prompt and answer. concurrency:
+            calls under way (a stream: until it is over). None: no such limit.
+        burst: part of a minute's budget that may be used at once, 0.01 = 1 %; at least one call.
+        estimate: function of the `CallRecord` that says how many tokens it will cost. Default:
+            a token per four bytes of the request, and as many for the answer as the last ones
+            had (at most `max_tokens`). Either is corrected by the usage in the answer.
+        adapt: whether refusals cut the limits.
+
+    Raises:
+        TypeError, ValueError: a number that is not above 0.
+    """
+
+    def __init__(
+        self,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        concurrency: int | None = None,
+        *,
+        burst: float = BURST,
+        estimate: Callable[[CallRecord], float] | None = None,
+        adapt: bool = True,
+    ) -> None:
+        for name, value in (("rpm", rpm), ("tpm", tpm), ("concurrency", concurrency)):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"RateLimit: {name} must be a number or None, not {value!r}")
+            if not 0 < value < math.inf:
+                raise ValueError(f"RateLimit: {name} must be above 0, got {value!r}")
+        if concurrency is not None and not isinstance(concurrency, int):
+            raise TypeError(f"RateLimit: concurrency must be an int, not {concurrency!r}")
+        if not 0 <= burst <= 1:
+            raise ValueError(f"RateLimit: burst must be between 0 and 1, got {burst!r}")
+        self._settings = Settings(rpm, tpm, concurrency, burst)
+        self._adapt = adapt
+        self._estimate = estimate
+        self._answer = _ANSWER
+        self._lock = threading.Lock()
+        self._queue: list[_Waiter] = []
+        self._numbers = itertools.count()
+        self._waiting = 0
+        self._forgotten = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_loop: asyncio.AbstractEventLoop | None = None
+        self._gate = Gate(self._settings, adapt, time.monotonic())
+
+    # What users see -----------------------------------------------------------------------
+
+    rpm = property(lambda self: self._settings.rpm, doc="Requests per minute.")
+    tpm = property(lambda self: self._settings.tpm, doc="Tokens per minute.")
+    concurrency = property(lambda self: self._settings.concurrency, doc="Calls under way.")
+
+    def stats(self) -> dict[str, float]:
+        """in_flight, waiting, and `factor`: the part of the limits in use after refusals."""
+        with self._lock:
+            return {
+                "in_flight": self._gate.in_flight,
+                "waiting": self._waiting,
+                "factor": self._gate.factor(time.monotonic()),
+            }
+
+    def tokens_of(self, call: CallRecord) -> float:
+        """The tokens that a call is taken to cost."""
+        if self._settings.tpm is None:
+            return 0.0
+        if self._estimate is not None:
+            return float(self._estimate(call))
+        prompt = call.size / 4.0
+        if call.kind == "embed":
+            return prompt
+        answer = self._answer
+        body = call.body or {}
+        for name in ("max_completion_tokens", "max_tokens"):
+            most = body.get(name)
+            if isinstance(most, (int, float)):
+                answer = min(answer, float(most))
+        return prompt + answer
+
+    # Waiting --------------------------------------------------------------------------------
+
+    async def acquire(self, call: CallRecord) -> Ticket:
+        """Waits for a place for the call's next attempt. To be settled, also after failures."""
+        loop = asyncio.get_running_loop()
+        tokens = self.tokens_of(call)
+        if call.place < 0:
+            call.place = next(self._numbers)
+        with self._lock:
+            self._reap()
+            now = time.monotonic()
+            if not self._waiting and self._gate.take(now, tokens) == 0.0:
+                return Ticket(self, tokens, now, loop)
+            waiter = _Waiter((-call.priority, call.place), tokens, loop)
+            heapq.heappush(self._queue, waiter)
+            self._waiting += 1
+            if self._queue[0] is waiter:
+                self._pump()
+        try:
+            await waiter.future
+        except BaseException:
+            self._leave(waiter)
+            raise
+        assert waiter.ticket is not None
+        return waiter.ticket
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """A waiter gave up: its place, or what it was just given, goes to the next."""
+        with self._lock:
+            waiter.gone = True
+            if waiter.ticket is None:
+                self._waiting -= 1
+                if self._timer_loop is waiter.loop:
+                    self._disarm()  # this loop may be about to end
+                self._pump()
+        if waiter.ticket is not None:
+            waiter.ticket.settle(sent=False)
+
+    def _pump(self) -> None:
+        """Lets go whom it can. Under the lock."""
+        queue = self._queue
+        while queue:
+            first = queue[0]
+            if first.gone or first.loop.is_closed():
+                heapq.heappop(queue)
+                if not first.gone:
+                    first.gone = True
+                    self._waiting -= 1
+                continue
+            now = time.monotonic()
+            wait = self._gate.take(now, first.tokens)
+            if wait > 0.0:
+                if wait < math.inf:
+                    self._arm(first.loop, wait)
+                return
+            heapq.heappop(queue)
+            self._waiting -= 1
+            first.ticket = Ticket(self, first.tokens, now, first.loop)
+            if _get_running_loop() is first.loop:
+                _wake(first.future)
+            else:
+                _call_later(first.loop, _wake, first.future)
+        self._disarm()
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, wait: float) -> None:
+        """Looks again after `wait` seconds."""
+        self._disarm()
+        self._timer_loop = loop
+        if _get_running_loop() is loop:
+            self._timer = loop.call_later(wait, self._due, loop)
+        else:
+            _call_later(loop, self._arm_there, loop)
+
+    def _arm_there(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            if self._timer_loop is loop and self._timer is None:
+                self._pump()
+
+    def _disarm(self) -> None:
+        timer, self._timer = self._timer, None
+        loop, self._timer_loop = self._timer_loop, None
+        if timer is not None and loop is _get_running_loop():
+            timer.cancel()
+
+    def _due(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            if self._timer_loop is loop:
+                self._timer = self._timer_loop = None
+            self._pump()
+
+    def _collect(self) -> None:
+        """Takes back the places of forgotten tickets."""
+        with self._lock:
+            self._reap()
+            self._pump()
+
+    def _reap(self) -> None:
+        while self._forgotten > 0:
+            self._forgotten -= 1
+            self._gate.give_back(0.0, 0.0)
+
+    # Coming back ------------------------------------------------------------------------------
+
+    def _settle(
+        self,
+        ticket: Ticket,
         status: int | None,
         headers: Mapping[str, Any] | None,
         usage: Usage | None,
         retry_after: float | None,
         sent: bool,
     ) -> None:
-        """The attempt is over."""
+        now = time.monotonic()
+        failed = status is not None and status >= 400
+        used = ticket.tokens
+        if not sent or failed:
+            used = 0.0
+        elif usage is not None and self._settings.tpm is not None:
+            counted = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+            if counted:
+                used = float(counted)
+                if usage.output_tokens:
+                    self._answer += (usage.output_tokens - self._answer) / 8.0
+        with self._lock:
+            gate = self._gate
+            gate.give_back(0.0 if sent else 1.0, ticket.tokens - used)
+            if status in _REFUSED:
+                gate.refused(now, ticket.taken_at, retry_after)
+            elif status is not None:
+                if not failed:
+                    gate.succeeded()
+                elif retry_after is not None:
+                    gate.not_before = max(gate.not_before, now + retry_after)
+            if headers is not None:
+                said = said_by(headers)
+                if said.requests is not None or said.tokens is not None:
+                    gate.told(now, said)
+            if self._waiting:
+                self._pump()
+
+    def __repr__(self) -> str:
+        given = [
+            f"{name}={value!r}"
+            for name, value in zip(("rpm", "tpm", "concurrency"), self._settings[:3], strict=True)
+            if value is not None
+        ]
+        return f"RateLimit({', '.join(given)})"
 
 
-class RateLimit:
-    """A limit."""
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
-    async def acquire(self, call: CallRecord) -> Ticket:
-        """A place for the next attempt."""
-        raise NotImplementedError
+
+def _call_later(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
+    """Calls it in the loop's thread, not now."""
+    try:
+        loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:
+        pass  # the loop is closed: so is whoever waited there

@@ -138,7 +138,7 @@ class CallRecord:
 
     __slots__ = (
         "attempts", "began", "body", "control", "data", "deadline", "final", "idempotency_key",
-        "kind", "method", "model", "over", "priority", "provider", "result",
+        "kind", "method", "model", "over", "place", "priority", "provider", "result",
         "sent_before", "size", "streamed", "ticket", "url", "usage", "wall",
     )  # fmt: skip
 
@@ -178,6 +178,7 @@ class CallRecord:
         self.sent_before = False
         self.final = False
         self.over = False
+        self.place = -1  # in the queue of a limit
         self.ticket: Ticket | None = None
         self.data: dict[Any, Any] = {}
 
