@@ -49,7 +49,8 @@ typedef enum lc_reason {
   LC_END_TOO_LARGE,
   LC_END_FD_LIMIT,
   LC_END_STALE, /* the kept connection died and sending again was not safe */
-  LC_END_CLOSED /* the pool was closed under it */
+  LC_END_CLOSED, /* the pool was closed under it */
+  LC_END_IDLE /* the owner's own limit on the next bytes of a stream */
 } lc_reason;
 
 /* What is new about a transfer; collected until the owner looks. */
@@ -122,6 +123,7 @@ struct lc_xfer {
   lc_timer timer;
   int64_t created, started, connected, activity; /* ns, 0 = not yet */
   int64_t arrived; /* ns: when the oldest byte that nobody has taken came in */
+  int64_t bytes_due; /* ns: until when the owner of a stream waits for its next bytes, 0 = as the time-outs say */
   lc_times times;
   lc_head head;
   lc_buf in;      /* body bytes that arrived */

@@ -16,6 +16,7 @@
 #define BODY_KEEP 16384 /* bytes of buffer a recycled transfer keeps */
 #define SENT_AT_ONCE 65536 /* a body up to this size counts as sent with its head */
 #define UPLOAD_LOW 65536
+#define LATE (20 * LC_MS)
 
 lc_xfer *lc_xfer_new(lc_target *target, lc_headers *headers)
 {
@@ -315,6 +316,7 @@ size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
   x->activity = r->now;
   if(!x->streaming || !lc_buf_len(&x->in))
     x->arrived = r->now - r->late;
+  x->bytes_due = 0; /* the timer is left alone: see lc_timer_set */
   if(x->streaming) {
     if(lc_buf_len(&x->in) >= x->in_high) {
       x->in_paused = 1; /* libcurl keeps these bytes and gives them again */
@@ -512,6 +514,8 @@ void lc_xfer_rearm(lc_xfer *x)
   const lc_timeouts *t = &x->timeouts;
   int64_t due = t->total ? x->created + t->total : LC_NEVER;
 
+  if(x->bytes_due)
+    due = sooner(due, x->bytes_due);
   if(x->state == LC_XFER_QUEUED) {
     if(t->pool)
       due = sooner(due, x->created + t->pool);
@@ -534,6 +538,20 @@ void lc_xfer_rearm(lc_xfer *x)
     x->pool->reactor->stats.failed_allocs++;
 }
 
+int lc_xfer_await_bytes(lc_xfer *x, int64_t wait, int64_t read)
+{
+  lc_timers *timers = &x->pool->reactor->timers;
+  int64_t before = lc_timers_next(timers);
+
+  if(x->state != LC_XFER_ACTIVE)
+    return 0;
+  x->bytes_due = wait ? lc_now() + wait : 0;
+  if(read >= 0)
+    x->timeouts.read = read;
+  lc_xfer_rearm(x);
+  return lc_timers_next(timers) < before;
+}
+
 void lc_xfer_expired(lc_xfer *x)
 {
   const lc_timeouts *t = &x->timeouts;
@@ -551,6 +569,12 @@ void lc_xfer_expired(lc_xfer *x)
   }
   if(t->total && now >= x->created + t->total)
     why = LC_END_TOTAL_TIMEOUT;
+  else if(x->bytes_due && now >= x->bytes_due) {
+    if(now - x->bytes_due > LATE)
+      x->bytes_due = now + LATE; /* the loop was held: bytes may lie unread in the socket */
+    else
+      why = LC_END_IDLE;
+  }
   else if(x->state == LC_XFER_QUEUED) {
     if(t->pool && now >= x->created + t->pool)
       why = LC_END_POOL_TIMEOUT;

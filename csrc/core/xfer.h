@@ -47,6 +47,9 @@ void lc_xfer_collect_times(lc_xfer *x);
 void lc_xfer_expired(lc_xfer *x);
 /* Sets the timer to its next deadline. */
 void lc_xfer_rearm(lc_xfer *x);
+/* Of a stream: fails as LC_END_IDLE unless bytes of the body come within `wait` ns (0 = no such limit). `read`
+   >= 0 is the read time-out from now on. 1: the reactor must step, to wake up sooner than it had planned. */
+int lc_xfer_await_bytes(lc_xfer *x, int64_t wait, int64_t read);
 /* Puts `news` on the reactor's list. */
 void lc_xfer_tell(lc_xfer *x, unsigned news);
 

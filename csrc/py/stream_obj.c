@@ -88,6 +88,7 @@ static int take(StreamObject *self, PyObject **result)
       return -1;
     self->arrived = x->arrived;
     lc_buf_reset(&x->in, KEEP_BUFFER);
+    x->bytes_due = 0;
     if(x->in_paused) {
       lc_xfer_resume(x);
       if(lc_reactor_kick(self->w.reactor))
@@ -226,6 +227,30 @@ static PyObject *Stream_unread(PyObject *op, PyObject *Py_UNUSED(ignored))
   return data;
 }
 
+/* _expect(wait, read): see lc_xfer_await_bytes; milliseconds, read = -1 leaves the read time-out as it is. */
+static PyObject *Stream_expect(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+  StreamObject *self = (StreamObject *)op;
+  long wait, read;
+  if(n != 2) {
+    PyErr_SetString(PyExc_TypeError, "_expect(wait, read)");
+    return NULL;
+  }
+  wait = PyLong_AsLong(args[0]);
+  read = PyLong_AsLong(args[1]);
+  if((wait == -1 || read == -1) && PyErr_Occurred())
+    return NULL;
+  if(wait < 0 || read < -1 || wait > INT32_MAX || read > INT32_MAX) {
+    PyErr_SetString(PyExc_ValueError, "milliseconds from 0 to 2**31 - 1");
+    return NULL;
+  }
+  if(!self->closed && self->w.xfer && !lc_reactor_foreign(self->w.reactor) && !lc_reactor_forked(self->w.reactor)) {
+    if(lc_xfer_await_bytes(self->w.xfer, wait * LC_MS, read < 0 ? -1 : read * LC_MS) && lc_reactor_kick(self->w.reactor))
+      return NULL;
+  }
+  Py_RETURN_NONE;
+}
+
 static PyObject *Stream_get_received(PyObject *op, void *Py_UNUSED(closure))
 {
   lc_xfer *x = ((StreamObject *)op)->w.xfer;
@@ -242,6 +267,7 @@ static PyMethodDef Stream_methods[] = {
   {"close", Stream_close, METH_NOARGS, PyDoc_STR("Drops the connection unless the body is whole. Idempotent, needs no loop.")},
   {"unread", Stream_unread, METH_NOARGS, PyDoc_STR("Takes what has arrived and was not read, without waiting.")},
   {"result", Stream_result, METH_NOARGS, NULL},
+  {"_expect", (PyCFunction)(void (*)(void))Stream_expect, METH_FASTCALL, PyDoc_STR("Sets the limit on the wait for the next bytes.")},
   {"_feed", (PyCFunction)(void (*)(void))lc_waiter_feed, METH_FASTCALL, NULL},
   {"_set_on_want", lc_waiter_set_on_want, METH_O, NULL},
   {"cancel", (PyCFunction)(void (*)(void))Stream_cancel, METH_FASTCALL | METH_KEYWORDS, NULL},

@@ -72,6 +72,7 @@ if _TYPE_CHECKING:
         ServerError,
         ServerSentEvent,
         StreamInterrupted,
+        StreamTimedOut,
     )
     from .traffic import (
         Attempt,
@@ -160,6 +161,7 @@ __all__ = [
     "StreamConsumed",
     "StreamError",
     "StreamInterrupted",
+    "StreamTimedOut",
     "StreamTimeout",
     "TimeoutException",
     "Timeout",
@@ -194,6 +196,7 @@ _LLM = frozenset(
         "ServerError",
         "ServerSentEvent",
         "StreamInterrupted",
+        "StreamTimedOut",
     }
 )
 _TRAFFIC = frozenset(

@@ -22,6 +22,7 @@ __all__ = ["make_error"]
 _REASONS: dict[str, type[exc.RequestError]] = {
     "connect_timeout": exc.ConnectTimeout,
     "read_timeout": exc.ReadTimeout,
+    "idle_timeout": exc.ReadTimeout,
     "write_timeout": exc.WriteTimeout,
     "pool_timeout": exc.PoolTimeout,
     "total_timeout": exc.TotalTimeout,

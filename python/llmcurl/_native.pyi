@@ -186,6 +186,10 @@ class BodyStream(Awaitable[bytes]):
     def unread(self) -> bytes:
         """Takes what has arrived and was not read, without waiting."""
 
+    def _expect(self, wait: int, read: int, /) -> None:
+        """Fails with "idle_timeout" unless bytes come within `wait` ms (0 = no such limit);
+        `read` is the read time-out from now on, ms, -1 = as it was."""
+
     def result(self) -> None: ...
     def cancel(self, msg: Any | None = None) -> bool:
         """Ends the wait, not the transfer."""

@@ -24,6 +24,7 @@ from ._errors import (
     RateLimitError,
     ServerError,
     StreamInterrupted,
+    StreamTimedOut,
     ToolError,
     TooManyRounds,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "ServerSentEvent",
     "Stream",
     "StreamInterrupted",
+    "StreamTimedOut",
     "TokenLogprob",
     "Tool",
     "ToolCall",

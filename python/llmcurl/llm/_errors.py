@@ -13,6 +13,7 @@ The tree::
         OverloadedError         503, 529
         ServerError             the other 5xx
         StreamInterrupted       a stream ended before its answer did
+          StreamTimedOut        it was too slow (also a TimeoutException)
         InvalidReply            not what the protocol allows
         ToolError               a tool that the model called failed
         TooManyRounds           `run` came to its limit
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .._exceptions import HTTPError
+from .._exceptions import HTTPError, TimeoutException
 
 if TYPE_CHECKING:
     from ._reply import Reply
@@ -47,6 +48,7 @@ __all__ = [
     "RateLimitError",
     "ServerError",
     "StreamInterrupted",
+    "StreamTimedOut",
     "TooManyRounds",
     "ToolError",
     "error_of_answer",
@@ -150,6 +152,19 @@ class ServerError(LLMError):
 class StreamInterrupted(LLMError):
     """A stream ended, broke or was left before the answer was complete; `partial` has what
     had arrived, `__cause__` the transport's error if there was one."""
+
+
+class StreamTimedOut(StreamInterrupted, TimeoutException):  # type: ignore[misc]  # code
+    """A stream was too slow; `partial` has what had arrived, with its usage.
+
+    Attributes:
+        which: the limit that was passed: "first_byte", "first_token", "idle" or "min_rate" of
+            `StreamTimeout`, "deadline", "read", "write" or "total" of `Timeout`.
+        seconds: that limit (min_rate: tokens per second), None if it is not known here.
+    """
+
+    which: str = ""
+    seconds: float | None = None
 
 
 class InvalidReply(LLMError):

@@ -95,7 +95,7 @@ class Stream:
     ) -> None:
         self._source = source
         self._open: Callable[[], Awaitable[Response]] | None = open
-        self._parser = parser
+        self._parser: Any = parser
         self._asm = assembler
         self._items: Iterator[Any] = iter(())
         self._read: Callable[[], Awaitable[bytes]] | None = None

@@ -189,8 +189,9 @@ def _seen(call: CallRecord, attempt: Attempt, error: Exception) -> Exception:
     if attempt.retry_after is None:
         attempt.retry_after = getattr(error, "retry_after", None)
     deadline = call.deadline
-    if isinstance(error, TotalTimeout) and deadline is not None and deadline.remaining() < 0.002:
-        return DeadlineExceeded(call, error.phase, error)
+    late = isinstance(error, TotalTimeout) or getattr(error, "which", "") == "deadline"
+    if late and deadline is not None and deadline.remaining() < 0.002:
+        return DeadlineExceeded(call, getattr(error, "phase", ""), error)
     return error
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from .._config import Unset
-from .._exceptions import HTTPError
+from .._exceptions import HTTPError, ReadTimeout, TimeoutException
 from .._models import Response
+from ..llm._errors import StreamTimedOut
 from ..llm._http import Milliseconds
 from ..llm._stream import Stream
 from ._control import conduct
 from ._record import Attempt, CallRecord
+from ._watch import WORDS, StreamTimeout, Watch, WatchedParser, timed_out
 
 if TYPE_CHECKING:
     from ._deadline import DeadlineTypes
     from ._llm import Job
     from ._retry import Retry
-    from ._watch import StreamTimeout
 
 __all__ = ["ControlledStream"]
 
@@ -28,7 +28,7 @@ class ControlledStream(Stream):
     """A `Stream` that passes through `conduct`: the block is entered with the first token of
     text, reasoning or a tool call, or with the end. `call` is its record."""
 
-    __slots__ = ("_call", "_handed_out", "_job")
+    __slots__ = ("_call", "_handed_out", "_job", "_watch")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class ControlledStream(Stream):
         self._job = job
         self._call = job.record(job.control(retry, deadline, stream_timeout))
         self._handed_out = False
+        self._watch: Watch | None = None
 
     @property
     def call(self) -> CallRecord:
@@ -63,42 +64,74 @@ class ControlledStream(Stream):
 
     async def _attempt(self, attempt: Attempt) -> Stream:
         """Sends the request and reads until the first token."""
-        job = self._job
+        job, limits = self._job, self._call.control.stream_timeout
+        llm = job.llm
         if attempt.number > 1:
-            self._parser, self._asm = job.llm._parser(), job.llm._assembler()
+            self._parser, self._asm = llm._parser(), llm._assembler()
             self._items = iter(())
             self._error = self._first = self._whole = None
             self._finished = self._ended = False
+        watch = self._watch = None if limits is None else Watch(limits)
+        if watch is not None:
+            self._parser = WatchedParser(self._parser, watch)
         self._started = time.monotonic()
-        response = await job.send(attempt, self._limit, True)
+        try:
+            response = await job.send(attempt, self._limit, True)
+        except ReadTimeout as error:
+            raise self._too_slow(error) from error
         try:
             await self._take(response)
-            while not self._ready():
-                if not await self._more():
-                    break
+            if watch is not None:
+                watch.head(response._stream, response._timings[4])
+            await self._first_content()
         except BaseException:
             response._close_stream()
             raise
         return self
 
     def _limit(self, times: Milliseconds) -> Milliseconds:
+        if self._watch is not None:
+            times = self._watch.limit(times)
         deadline = self._call.deadline
         return times if deadline is None else deadline.limit(times)
 
-    def _ready(self) -> bool:
-        """Whether a token lies ready. Events before it are taken in."""
-        for item in self._items:
-            if not isinstance(item, (bytes, tuple)):
-                rest = self._items
-                self._items = chain((item,), rest)
-                return True
-            before = self._items
-            self._expand(item)  # puts what it makes before the rest
-            if self._items is not before:
-                return True
-        return False
+    async def _more(self) -> bool:
+        watch = self._watch
+        if watch is None:
+            return await super()._more()
+        since = watch.arm()
+        more = await super()._more()
+        if not watch.waited(since):
+            self._fail(self._too_slow(None))
+        return more
+
+    def _expand(self, item: bytes | tuple[str, bytes]) -> None:
+        before = self._items
+        super()._expand(item)
+        if self._watch is not None and self._items is not before:
+            self._watch.content(1)
+
+    def _too_slow(self, cause: TimeoutException | None) -> StreamTimedOut:
+        """What a time-out means to the reader of the stream."""
+        deadline, watch = self._call.deadline, self._watch
+        seconds: float | None = None
+        if watch is not None:
+            which, seconds = watch.which(cause, deadline)
+        else:
+            which = "read" if cause is None else timed_out(cause, deadline)
+        headed = self._call.attempt.status is not None
+        error = StreamTimedOut(
+            f"the stream was too slow: {WORDS[which].format(seconds, deadline)}",
+            provider=self._source.provider,
+            status=self._call.attempt.status,
+            partial=self.partial if headed else None,
+        )
+        error.which, error.seconds = which, seconds
+        return error
 
     def _fail(self, error: Exception, cause: BaseException | None = None) -> NoReturn:
+        if isinstance(cause, TimeoutException):
+            error = self._too_slow(cause)
         try:
             super()._fail(error, cause)
         finally:
