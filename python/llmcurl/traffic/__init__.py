@@ -16,7 +16,7 @@ from ._limit import RateLimit
 from ._race import best_of, first_of
 from ._record import Attempt, CallRecord, Observer
 from ._records import FailedBefore
-from ._retry import Retry, RetryBudget
+from ._retry import Retry, RetryBudget, retry_after_of
 from ._watch import StreamTimeout
 
 __all__ = [
@@ -49,5 +49,6 @@ __all__ = [
     "best_of",
     "build_deadline",
     "conduct",
+    "retry_after_of",
     "first_of",
 ]
