@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from llmcurl import ConnectError
+from llmcurl import ConnectError, DeadlineExceeded, Retry
 from llmcurl.llm import (
     Anthropic,
     BadRequestError,
@@ -169,6 +169,38 @@ async def test_within_limits_a_chat(mocks, pair):
     with pytest.raises(ServerError) as caught:
         await Fallback(pair, within=0.1).chat("x")
     assert type(caught.value.tried[0].error) is NoContentInTime
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_one_deadline_for_all(mocks, pair, streamed):
+    """The second one gets what the first has left, and nothing is asked when nothing is left."""
+    for mock in mocks:
+        mock.configure(reply=Reply("late", latency=30))
+    llm = Fallback(pair, after=0.3, within=0.3)
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        if streamed:
+            async with llm.stream("x", deadline=0.6):
+                pass
+        else:
+            await llm.chat("x", deadline=0.6)
+    assert 0.6 <= time.monotonic() - started < 5
+    assert [mock.stats.requests for mock in mocks] == [1, 1]
+    assert [one.failures for one in llm.stats()] == [1, 0]
+    mocks[0].configure(reply=Reply("late", latency=30))
+    with pytest.raises(DeadlineExceeded):
+        await Fallback(pair).chat("x", deadline=0.1)
+    assert [mock.stats.requests for mock in mocks] == [2, 1]
+
+
+async def test_retries_happen_before_the_next_one_is_asked(mocks, pair):
+    mocks[0].script(Failure.server_error(), "second try")
+    llm = Fallback(pair)
+    assert (await llm.chat("x", retry=Retry(2, backoff=0.01))).text == "second try"
+    mocks[0].script(Failure.server_error(), Failure.server_error())
+    async with llm.stream("x", retry=Retry(2, backoff=0.01)) as stream:
+        assert (await stream.reply()).text == "from b"
+    assert [mock.stats.requests for mock in mocks] == [4, 1]
 
 
 async def test_cancelled_by_the_caller(mocks, pair):

@@ -20,7 +20,16 @@ from ..llm._errors import (
     StreamInterrupted,
 )
 from ._breaker import Breaker, BreakerStats
-from ._several import ChosenStream, Several, Target, TargetTypes, opened, targets_of
+from ._deadline import Deadline
+from ._several import (
+    ChosenStream,
+    Several,
+    Target,
+    TargetTypes,
+    one_deadline,
+    opened,
+    targets_of,
+)
 
 if TYPE_CHECKING:
     from ..llm._embeddings import Embeddings
@@ -126,7 +135,7 @@ class Fallback(Several):
         within: the same for the whole answer of `chat` and `embed`.
         breaker: the numbers of the endpoints' circuit breakers: each gets its own with these.
 
-    When all have failed, the last error is raised. Its `tried` is a tuple of `Tried`, one for each
+    A `deadline=` of a call covers all that it takes. When all have failed, the last error is raised. Its `tried` is a tuple of `Tried`, one for each
     endpoint that failed before it, and its notes say the same for people.
 
     Raises:
@@ -165,10 +174,11 @@ class Fallback(Several):
                 return llm._chat_of(messages, target.with_model(params), provider)
             return llm.chat(messages, **target.with_model(params))
 
+        deadline = one_deadline(params)
         endpoints = self.endpoints
         if provider is not None:
             endpoints = tuple(e for e in endpoints if e._target.leaf(provider) is not None)
-        return (await self._ask(endpoints, ask, self.within))[0]
+        return (await self._ask(endpoints, ask, self.within, deadline))[0]
 
     def stream(self, messages: Conversation, **params: Any) -> ChosenStream:
         """As `LLM.stream`. The choice falls before the first content reaches the caller; what
@@ -179,7 +189,8 @@ class Fallback(Several):
             return opened(target, messages, params)
 
         async def choose() -> Any:
-            stream, endpoint, ticket = await self._ask(self.endpoints, ask, self.after)
+            deadline = one_deadline(params)  # it counts from here
+            stream, endpoint, ticket = await self._ask(self.endpoints, ask, self.after, deadline)
             chosen.append((endpoint, ticket))
             return stream
 
@@ -198,13 +209,15 @@ class Fallback(Several):
         def ask(target: Target) -> Awaitable[Embeddings]:
             return target.llm.embed(texts, **target.with_model(params))
 
-        return (await self._ask(self.endpoints, ask, self.within))[0]
+        deadline = one_deadline(params)
+        return (await self._ask(self.endpoints, ask, self.within, deadline))[0]
 
     async def _ask(
         self,
         endpoints: tuple[Endpoint, ...],
         ask: Callable[[Target], Awaitable[T]],
         limit: float | None,
+        deadline: Deadline | None,
     ) -> tuple[T, Endpoint, int]:
         """Asks one endpoint after the other: what came of it, from which, with which ticket."""
         tried: list[Tried] = []
@@ -226,6 +239,9 @@ class Fallback(Several):
                     if stalled:
                         endpoint._stalled += 1
                         problem = NoContentInTime(f"nothing in {limit:g} s from {endpoint.name}")
+                    elif deadline is not None and deadline.passed:
+                        endpoint.breaker.dropped(ticket)  # another one has no time left either
+                        raise
                     elif not self._when(error):
                         endpoint.breaker.succeeded(ticket)  # it has answered, and would again
                         raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ._quantile import LatencyWindow
-from ._several import ChosenStream, Several, Target, TargetTypes, opened, targets_of
+from ._several import ChosenStream, Several, Target, TargetTypes, one_deadline, opened, targets_of
 
 if TYPE_CHECKING:
     from ..llm._embeddings import Embeddings
@@ -117,6 +117,7 @@ class Hedge(Several):
     async def _chat_of(
         self, messages: Conversation, params: dict[str, Any], provider: str | None
     ) -> Reply:
+        one_deadline(params)
         targets = self._targets
         if provider is not None:
             targets = [target for target in targets if target.leaf(provider) is not None]
@@ -136,7 +137,11 @@ class Hedge(Several):
         async def ask(target: Target) -> Any:
             return await opened(target, messages, params)
 
-        return ChosenStream(_Race(self, "stream", self._targets, ask).run, lambda error: None)
+        async def choose() -> Any:
+            one_deadline(params)  # it counts from here
+            return await _Race(self, "stream", self._targets, ask).run()
+
+        return ChosenStream(choose, lambda error: None)
 
     async def embed(self, texts: str | Sequence[str], **params: Any) -> Embeddings:
         """As `LLM.embed`. Give one model, maybe at several places."""
@@ -144,6 +149,7 @@ class Hedge(Several):
         async def ask(target: Target) -> Embeddings:
             return await target.llm.embed(texts, **target.with_model(params))
 
+        one_deadline(params)
         made: Embeddings = await _Race(self, "embed", self._targets, ask).run()
         return made
 

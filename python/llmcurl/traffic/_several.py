@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, Union
 
+from .._config import Unset
 from ..llm._run import Run, run
+from ._deadline import Deadline, build_deadline
 
 if TYPE_CHECKING:
     from ..llm._embeddings import Embeddings
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from ..llm._reply import Reply
     from ..llm._types import Delta, ToolCall, Usage
 
-__all__ = ["ChosenStream", "Model", "Several", "Target", "TargetTypes", "opened", "targets_of"]
+__all__ = ["ChosenStream", "Model", "Several", "Target", "TargetTypes", "one_deadline", "opened",
+           "targets_of"]  # fmt: skip
 
 
 class Model(Protocol):
@@ -83,6 +86,18 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str)
 
 
+def one_deadline(params: dict[str, Any]) -> Deadline | None:
+    """The deadline among a call's parameters, made one moment for all requests of the call.
+
+    Raises:
+        TypeError, ValueError: it cannot be one.
+    """
+    if params.get("deadline") is None or isinstance(params["deadline"], Unset):
+        return None
+    deadline = params["deadline"] = build_deadline(params["deadline"])
+    return deadline
+
+
 async def opened(target: Target, messages: Any, params: dict[str, Any]) -> Any:
     """A stream of the target's that has its first content, or its end, ready to be read."""
     stream = target.llm.stream(messages, **target.with_model(params))
@@ -129,6 +144,7 @@ class Several:
     ) -> Run:
         """As `LLM.run`. Each round is chosen anew; after the first reply, whose messages have its
         provider's form, among the clients of that provider."""
+        one_deadline(params)
         return await run(_Rounds(self), messages, tools, max_rounds, on_tool_error, params)  # type: ignore[arg-type]
 
     def _leaf(self, provider: str) -> Any:
