@@ -9,6 +9,7 @@ part is done, goes on with --resume, and compares the output with the server's c
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -23,9 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "python"))
+if importlib.util.find_spec("llmcurl") is None:
+    sys.path.insert(0, str(ROOT / "python"))
 
-from llmcurl.testing import MockLLM  # noqa: E402
+from llmcurl import testing  # noqa: E402
+
+MockLLM = testing.MockLLM
+PACKAGE = str(Path(testing.__file__).parents[2])
+"""Where the package was found: the processes take the same."""
 
 
 @dataclass
@@ -127,7 +133,7 @@ def run_part(command: list[str], output: Path, kill_at: int | None) -> Part:
     """Runs the command; kills it when the output has so many lines."""
     part, lines = Part(), Lines(output)
     started = time.monotonic()
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": PACKAGE})
     before, noted = lines.look(), 0.0
     while process.poll() is None:
         now = time.monotonic()

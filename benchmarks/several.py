@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import statistics
 import sys
 import time
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "python"))
+if importlib.util.find_spec("llmcurl") is None:
+    sys.path.insert(0, str(ROOT / "python"))
 
 from llmcurl import Fallback, Hedge, OpenAI  # noqa: E402
 from llmcurl.testing import Failure, MockLLM  # noqa: E402

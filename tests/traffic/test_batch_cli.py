@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+from llmcurl import testing
 from llmcurl._cli import main
 from llmcurl.testing import Failure, Raw, Reply, ToolCall
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = str(Path(testing.__file__).parents[2])
 
 
 def load(name: str):
@@ -163,6 +166,14 @@ def test_retries(files, mock_llm):
     assert mock_llm.stats.requests == 4
 
 
+def test_limits(files, mock_llm):
+    mock_llm.configure(rpm=600, rate_burst=0.02)
+    files.write(*(f"text {n}" for n in range(30)))
+    options = ["--base-url", mock_llm.openai_url, "--model", "m", "--retries", "0"]
+    assert files.run(*options, "--rpm", "500", "--tpm", "1000000") == 0
+    assert mock_llm.stats.requests == 30 and mock_llm.stats.rate_limited == 0
+
+
 def test_an_existing_output_is_safe(files, capsys):
     files.write("a")
     files.output.write_text("precious\n")
@@ -263,7 +274,7 @@ def test_stopped_by_a_signal(files, mock_llm, number):
     command = [sys.executable, "-m", "llmcurl", "batch", str(files.source), str(files.output), "--model", "m",
                "--base-url", mock_llm.openai_url, "--concurrency", "10"]  # fmt: skip
     process = subprocess.Popen(
-        command, env={"PYTHONPATH": str(ROOT / "python"), "PATH": ""}, stderr=subprocess.PIPE, text=True
+        command, env={**os.environ, "PYTHONPATH": PACKAGE}, stderr=subprocess.PIPE, text=True
     )
     end = time.monotonic() + 30
     while not files.output.exists() or len(files.output.read_bytes().splitlines()) < 5:

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from llmcurl import testing
 from llmcurl.llm import RateLimitError
 from llmcurl.testing import Failure
 from llmcurl.traffic._dask import _portable
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
+PACKAGE = str(Path(testing.__file__).parents[2])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PACKAGE}
 
 pytestmark = [pytest.mark.no_asan, pytest.mark.timeout(180)]
 

@@ -90,7 +90,7 @@ def client_of(spec: Spec) -> LLM:
 
 def limit_of(spec: Spec) -> RateLimit:
     """The limit of a spec that has one."""
-    return RateLimit(rpm=spec.rpm, tpm=spec.tpm)  # type: ignore[call-arg]
+    return RateLimit(rpm=spec.rpm, tpm=spec.tpm)
 
 
 @asynccontextmanager
