@@ -6,7 +6,7 @@ PY := .venv/bin/python
 ARGS ?=
 T ?= 60
 .DEFAULT_GOAL := help
-.PHONY: help setup demo info test test-py test-c fuzz asan debug lint types bench bench-quick \
+.PHONY: help setup demo info test test-py test-c fuzz fault asan debug lint types bench bench-quick \
   cov sdist-test clean distclean
 
 help: ## this list
@@ -48,6 +48,10 @@ debug: ## pytest against a -O0 build with assertions, asyncio in debug mode
 	@LLMCURL_DEBUG=1 $(PY) setup.py -q build_py --build-lib build/debug \
 	  build_ext --build-lib build/debug
 	@PYTHONPATH=$$PWD/build/debug PYTHONASYNCIODEBUG=1 $(PY) -m pytest $(ARGS)
+
+fault: ## each call that can fail does, in every scenario, under ASan (ARGS="--all": each time)
+	@scripts/bootstrap test
+	@scripts/fault $(ARGS)
 
 lint: ## ruff, and the rules for the C sources
 	@scripts/bootstrap test

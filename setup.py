@@ -7,6 +7,7 @@ Environment, and nothing else:
   LLMCURL_DEBUG=1      -O0, assertions and invariant checks
   LLMCURL_SANITIZE=1   the same checks under AddressSanitizer and UndefinedBehaviorSanitizer
   LLMCURL_COVERAGE=1   gcov
+  LLMCURL_FAULT=1      each call that can fail does, when tests/fault asks for it (csrc/fault)
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ class BuildExt(build_ext):
                     cflags.append(lto)
                     libs += [lto, "-O2"]
                     break
+        if switch("LLMCURL_FAULT"):
+            ext.sources = [*ext.sources, *files("csrc/fault/*.c")]
+            ext.include_dirs = [*ext.include_dirs, "csrc/fault"]
+            cflags += ["-include", "csrc/fault/lc_fault.h", "-Wno-unused-value", "-Wno-shadow"]
         cflags.append(f"-DLC_HAVE_OPENSSL={1 if openssl else 0}")
         cflags += curl.cflags + (openssl.cflags if openssl else [])
         libs += curl.libs + (openssl.libs if openssl else [])
@@ -122,7 +127,7 @@ setup(
             "llmcurl._native",
             sources=files("csrc/core/*.c", "csrc/py/*.c"),
             include_dirs=["csrc/core", "csrc/py"],
-            depends=["setup.py", *files("csrc/core/*.h", "csrc/py/*.h")],
+            depends=["setup.py", *files("csrc/*/*.h")],
         )
     ],
     cmdclass={"build_ext": BuildExt},

@@ -152,6 +152,8 @@ struct lc_xfer {
   unsigned was_reset : 1; /* the kept connection, that is */
   unsigned counted_paused : 1; /* in lane->paused */
   unsigned bad_head : 1; /* the status line is none */
+  unsigned no_memory : 1; /* for bytes of its answer, or its socket */
+  unsigned unwatched : 1; /* its socket could not be put into the event set: os_errno */
   unsigned replay_unsent_only : 1; /* not even idempotent methods go out twice */
   unsigned retried : 1;            /* put back into the queue for want of descriptors */
   unsigned http_version : 2;       /* 0 = the pool's choice, 1 = 1.1 */
@@ -178,6 +180,7 @@ struct lc_slot {
   unsigned emfile : 1;
   unsigned refused : 1; /* libcurl was kept from sending it a second time */
   unsigned replay : 1; /* though that would be safe */
+  unsigned spoiled : 1; /* libcurl did not let go of it, or refused an option: freed after this use */
   uint8_t tries; /* 1 when the request was about to be sent */
   uint8_t opened; /* entries of `fds`: sockets opened for it that are not connected yet */
   int fds[LC_CANDIDATES];
@@ -201,7 +204,8 @@ struct lc_lane {
   uint32_t dead; /* of these: closed by the peer while idle */
   uint8_t where; /* 0 none, else index into origin->lanes + 1 */
   unsigned kicked : 1;
-  unsigned in_curl : 1;
+  unsigned unwatched : 1; /* a transfer in it is, see there */
+  unsigned broken : 1; /* libcurl failed in it: nothing new, freed when empty */
 };
 
 enum { LC_LANES_IDLE = 0, LC_LANES_ROOM = 1, LC_LANES_FULL = 2 };
@@ -314,7 +318,6 @@ typedef struct lc_obituary {
 
 typedef struct lc_stats {
   uint64_t started, finished, cancelled, rescues, replays, connections, runs;
-  uint64_t failed_allocs; /* deadlines or sockets that could not be noted */
 } lc_stats;
 
 #define LC_SEEN 256

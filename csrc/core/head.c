@@ -41,6 +41,7 @@ void lc_head_reset(lc_head *h)
   clear(h);
   lc_buf_reset(&h->block, HEAD_KEEP);
   h->state = HEAD_IDLE;
+  h->total = 0;
 }
 
 void lc_head_free(lc_head *h)
@@ -232,6 +233,9 @@ lc_rc lc_head_line(lc_head *h, const char *line, size_t len)
   int version, status;
   lc_rc rc;
 
+  if(len > h->block.max - h->total)
+    return LC_ERR_LIMIT;
+  h->total += len;
   if(len && line[len - 1] == '\n')
     len--;
   if(len && line[len - 1] == '\r')

@@ -28,9 +28,11 @@ typedef struct lc_head {
   unsigned length_seen : 1;
   unsigned length_bad : 1;
   size_t line_at;            /* where the last line begins in the block */
+  size_t total;              /* bytes of all lines so far, 1xx answers and trailers included */
 } lc_head;
 
-/* Starts empty; the block holds at most `max` bytes. Allocates nothing. */
+/* Starts empty. At most `max` bytes of lines are taken in all: a server that goes
+ * on with 1xx answers or trailers for ever comes to an end. Allocates nothing. */
 void lc_head_init(lc_head *h, size_t max);
 /* Ready for the next answer. Keeps the memory if it is at most 4 KB. */
 void lc_head_reset(lc_head *h);

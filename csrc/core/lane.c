@@ -8,20 +8,46 @@
 #include "socks.h"
 #include "xfer.h"
 
+#include <errno.h>
+#include <stdio.h>
+
 #define SILENCE (5000 * LC_MS) /* a lane with transfers and no event for so long gets one perform */
+
+/* The transfer that runs in this handle, NULL when it is none of ours. */
+static lc_xfer *xfer_of(lc_lane *lane, CURL *easy)
+{
+  lc_xfer *x;
+  char *private_data = NULL;
+  if(!curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private_data) && private_data)
+    return ((lc_slot *)(void *)private_data)->xfer;
+  for(x = lane->xfers; x; x = x->next)
+    if(x->slot->easy == easy)
+      return x;
+  return NULL;
+}
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
 {
   lc_lane *lane = userp;
   unsigned want = 0;
-  (void)easy;
+  lc_rc rc;
   (void)socketp;
   if(what == CURL_POLL_IN || what == CURL_POLL_INOUT)
     want |= LC_EV_IN;
   if(what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
     want |= LC_EV_OUT;
-  /* -1 makes libcurl abort the lane's transfers: better than never waking them */
-  return lc_sock_want(lane->origin->pool->reactor, fd, lane, want) ? -1 : 0;
+  rc = lc_sock_want(lane->origin->pool->reactor, fd, lane, want);
+  if(rc) {
+    /* -1 would make libcurl abort all transfers of the lane; this one must not
+       wait for an event that cannot come */
+    lc_xfer *x = xfer_of(lane, easy);
+    lane->unwatched = 1;
+    if(x) {
+      x->os_errno = rc == LC_ERR_NOMEM ? ENOMEM : errno;
+      x->unwatched = 1;
+    }
+  }
+  return 0;
 }
 
 static int on_timer(CURLM *multi, long ms, void *userp)
@@ -35,18 +61,23 @@ static int on_timer(CURLM *multi, long ms, void *userp)
     lc_timer_clear(&lane->timer);
     lc_lane_kick(lane);
   }
-  else if(lc_timer_set(&r->timers, &lane->timer, lc_now() + ms * LC_MS))
-    return -1;
+  else
+    lc_timer_set(&r->timers, &lane->timer, lc_now() + ms * LC_MS);
   return 0;
 }
 
 lc_lane *lc_lane_new(lc_origin *origin)
 {
   lc_lane *lane = lc_calloc(1, sizeof(*lane));
+  lc_timers *timers = &origin->pool->reactor->timers;
   CURLMcode code;
 
   if(!lane)
     return NULL;
+  if(lc_timers_reserve(timers, 2)) {
+    lc_free(lane);
+    return NULL;
+  }
   lane->origin = origin;
   lc_timer_init(&lane->timer, LC_TIMER_LANE);
   lc_timer_init(&lane->watch, LC_TIMER_WATCH);
@@ -74,6 +105,7 @@ lc_lane *lc_lane_new(lc_origin *origin)
 error:
   if(lane->multi)
     curl_multi_cleanup(lane->multi);
+  lc_timers_release(timers, 2);
   lc_free(lane);
   return NULL;
 }
@@ -104,7 +136,7 @@ void lc_lane_relist(lc_lane *lane)
   uint8_t where;
 
   /* libcurl may take a connection whose peer has left for a live one */
-  if(lane->active >= origin->width || lane->dead)
+  if(lane->active >= origin->width || lane->dead || lane->broken)
     where = LC_LANES_FULL;
   else if(origin->proto == LC_PROTO_H2 ? lane->socks > 0 : lc_lane_idle(lane))
     where = LC_LANES_IDLE;
@@ -143,10 +175,13 @@ void lc_lane_free(lc_lane *lane)
   lc_reactor *r = lane->origin->pool->reactor;
   LC_ASSERT(!lane->active && !lane->xfers);
   curl_multi_cleanup(lane->multi); /* closes its sockets: the table forgets them */
+  if(lane->socks)
+    lc_socks_forget(r, lane);
   unkick(lane);
   unlist(lane);
   lc_timer_remove(&r->timers, &lane->timer);
   lc_timer_remove(&r->timers, &lane->watch);
+  lc_timers_release(&r->timers, 2);
   lc_free(lane);
   lc_live_add(LC_LIVE_LANE, -1);
 }
@@ -194,17 +229,21 @@ CURLMcode lc_lane_add(lc_lane *lane, lc_xfer *x)
   lc_lane_kick(lane);
   lc_xfer_rearm(x);
   lane->last_event = r->now;
-  if(lc_timer_set(&r->timers, &lane->watch, r->now + SILENCE))
-    r->stats.failed_allocs++;
+  lc_timer_set(&r->timers, &lane->watch, r->now + SILENCE);
   return CURLM_OK;
 }
 
 void lc_lane_remove(lc_lane *lane, lc_xfer *x)
 {
   lc_pool *pool = x->pool;
-  CURLMcode code = curl_multi_remove_handle(lane->multi, x->slot->easy);
-  LC_ASSERT(!code);
-  (void)code;
+
+  if(curl_multi_remove_handle(lane->multi, x->slot->easy)) {
+    /* freeing the handle leaves its connection, perhaps in the middle of an
+       answer, with the CURLM: nobody else may get it */
+    x->slot->spoiled = 1;
+    lane->broken = 1;
+    pool->sweep = 1;
+  }
   if(x->prev)
     x->prev->next = x->next;
   else
@@ -227,8 +266,7 @@ void lc_lane_remove(lc_lane *lane, lc_xfer *x)
     int64_t keep = pool->config.keepalive_expiry;
     lane->last_event = r->now;
     /* the timer is lazy: this moves nothing in the heap */
-    if(lc_timer_set(&r->timers, &lane->watch, keep ? r->now + keep : LC_NEVER))
-      r->stats.failed_allocs++;
+    lc_timer_set(&r->timers, &lane->watch, keep ? r->now + keep : LC_NEVER);
     lc_pool_lane_settled(lane);
   }
   lc_lane_relist(lane);
@@ -242,16 +280,15 @@ static void harvest(lc_lane *lane)
 
   while((msg = curl_multi_info_read(lane->multi, &left)) != NULL) {
     CURLcode result = msg->data.result; /* msg goes with remove_handle */
-    char *private_data = NULL;
     lc_slot *slot;
     lc_xfer *x;
 
     if(msg->msg != CURLMSG_DONE)
       continue;
-    if(curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &private_data) || !private_data)
+    x = xfer_of(lane, msg->easy_handle);
+    if(!x)
       continue;
-    slot = (lc_slot *)(void *)private_data;
-    x = slot->xfer;
+    slot = x->slot;
     if(!result && !x->head.complete)
       result = CURLE_PARTIAL_FILE; /* libcurl takes a head cut short for a whole one */
     if(result && slot->emfile && lc_pool_requeue(x))
@@ -260,6 +297,10 @@ static void harvest(lc_lane *lane)
       continue;
     if(result && x->bad_head)
       result = CURLE_WEIRD_SERVER_REPLY;
+    if(result && x->no_memory) {
+      result = CURLE_OUT_OF_MEMORY;
+      slot->error[0] = '\0'; /* says what libcurl saw of it */
+    }
     if(result && (slot->refused || result == CURLE_SEND_FAIL_REWIND))
       lc_xfer_finish(x, LC_END_STALE, result);
     else if(result && slot->emfile)
@@ -269,21 +310,54 @@ static void harvest(lc_lane *lane)
   }
 }
 
+/* Ends transfers of the lane: those whose socket is unwatched, or all. */
+static void end_some(lc_lane *lane, int all, CURLcode code, const char *text)
+{
+  lc_xfer *x = lane->xfers;
+  while(x) {
+    lc_xfer *next = x->next;
+    if(all || x->unwatched) {
+      if(x->unwatched) {
+        snprintf(x->slot->error, sizeof(x->slot->error), "the kernel cannot watch its socket, errno %d", x->os_errno);
+        code = x->os_errno == ENOMEM ? CURLE_OUT_OF_MEMORY : CURLE_FAILED_INIT;
+      }
+      else
+        snprintf(x->slot->error, sizeof(x->slot->error), "%s", text);
+      lc_xfer_finish(x, LC_END_CURL, code);
+      next = lane->xfers; /* ending one may end others that waited for it */
+    }
+    x = next;
+  }
+}
+
+/* After each call that lets libcurl work: what is done, and what has failed. */
+static void settle(lc_lane *lane, CURLMcode code)
+{
+  harvest(lane);
+  if(lane->unwatched) {
+    lane->unwatched = 0;
+    /* streams of one connection have one socket */
+    end_some(lane, lane->origin->proto == LC_PROTO_H2, CURLE_FAILED_INIT, "the kernel cannot watch its connection's socket");
+  }
+  if(code) {
+    /* libcurl says nothing about the state of the single transfers then */
+    lane->broken = 1;
+    lane->origin->pool->sweep = 1;
+    end_some(lane, 1, code == CURLM_OUT_OF_MEMORY ? CURLE_OUT_OF_MEMORY : CURLE_FAILED_INIT, curl_multi_strerror(code));
+  }
+  lc_lane_relist(lane);
+}
+
 void lc_lane_run(lc_lane *lane)
 {
   int running = 0;
-  CURLMcode code = curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-  LC_ASSERT(!code);
-  (void)code;
-  harvest(lane);
-  lc_lane_relist(lane);
+  settle(lane, curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running));
 }
 
 void lc_lane_event(lc_lane *lane, int fd, unsigned events)
 {
   lc_reactor *r = lane->origin->pool->reactor;
   int running = 0, bits = 0;
-  CURLMcode code;
 
   if(events & (LC_EV_IN | LC_EV_HUP))
     bits |= CURL_CSELECT_IN;
@@ -294,10 +368,7 @@ void lc_lane_event(lc_lane *lane, int fd, unsigned events)
   lane->last_event = r->now;
   if(events & LC_EV_ERR)
     r->socks[fd].reset = 1;
-  code = curl_multi_socket_action(lane->multi, fd, bits, &running);
-  LC_ASSERT(!code);
-  (void)code;
-  harvest(lane);
+  settle(lane, curl_multi_socket_action(lane->multi, fd, bits, &running));
 }
 
 void lc_lane_watch(lc_lane *lane)
@@ -313,14 +384,10 @@ void lc_lane_watch(lc_lane *lane)
     uint64_t before = r->stats.finished;
     int running = 0;
     lc_xfer *news = r->news_tail;
-    CURLMcode code = curl_multi_perform(lane->multi, &running);
-    LC_ASSERT(!code);
-    (void)code;
     lane->last_event = r->now;
-    harvest(lane);
+    settle(lane, curl_multi_perform(lane->multi, &running));
     if(r->stats.finished != before || r->news_tail != news)
       r->stats.rescues++; /* something had been left lying */
   }
-  if(lc_timer_set(&r->timers, &lane->watch, r->now + SILENCE))
-    r->stats.failed_allocs++;
+  lc_timer_set(&r->timers, &lane->watch, r->now + SILENCE);
 }

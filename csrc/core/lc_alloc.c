@@ -1,4 +1,5 @@
-/* lc_alloc.c - see lc_alloc.h. */
+/* lc_alloc.c - see lc_alloc.h. Names in parentheses are no macros: csrc/fault has
+ * macros of these names. */
 #include "lc_alloc.h"
 
 #include <stdlib.h>
@@ -12,17 +13,17 @@ void lc_alloc_set(const lc_allocator *replacement)
   table = replacement ? *replacement : libc_table;
 }
 
-void *lc_malloc(size_t size)
+void *(lc_malloc)(size_t size)
 {
   return table.malloc_fn(size);
 }
 
-void *lc_calloc(size_t count, size_t size)
+void *(lc_calloc)(size_t count, size_t size)
 {
   return table.calloc_fn(count, size);
 }
 
-void *lc_realloc(void *ptr, size_t size)
+void *(lc_realloc)(void *ptr, size_t size)
 {
   return table.realloc_fn(ptr, size);
 }
@@ -32,7 +33,7 @@ void lc_free(void *ptr)
   table.free_fn(ptr);
 }
 
-char *lc_strndup(const char *text, size_t len)
+char *(lc_strndup)(const char *text, size_t len)
 {
   char *copy = lc_malloc(len + 1);
   if(copy) {

@@ -172,7 +172,7 @@ static void sweep_origin(lc_origin *origin, void *arg)
     lc_lane *lane = origin->lanes[i];
     while(lane) {
       lc_lane *next = lane->next;
-      if(!lane->active && (all || lane->dead))
+      if(!lane->active && (all || lane->dead || lane->broken))
         lc_lane_free(lane);
       lane = next;
     }
@@ -427,11 +427,16 @@ static void start_one(lc_pool *pool, lc_xfer *x)
     code = CURLE_OUT_OF_MEMORY;
     goto error;
   }
-  if(lc_lane_add(lane, x)) {
+  switch(lc_lane_add(lane, x)) {
+  case CURLM_OK:
+    return;
+  case CURLM_OUT_OF_MEMORY:
+    code = CURLE_OUT_OF_MEMORY;
+    break;
+  default:
     code = CURLE_FAILED_INIT;
-    goto error;
+    break;
   }
-  return;
 error:
   lc_xfer_finish(x, LC_END_CURL, code);
 }

@@ -150,7 +150,7 @@ static curl_socket_t on_open(void *userp, curlsocktype purpose, struct curl_sock
     return CURL_SOCKET_BAD;
   }
   if(lc_sock_opened(x->pool->reactor, fd, x->lane)) {
-    x->pool->reactor->stats.failed_allocs++;
+    x->no_memory = 1;
     close(fd);
     return CURL_SOCKET_BAD;
   }
@@ -472,6 +472,8 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
   slot->xfer = x;
   x->slot = slot;
 done:
+  if(code)
+    slot->spoiled = 1; /* a refused option has lost its old value as well */
   return code;
 }
 
@@ -480,6 +482,10 @@ void lc_slot_give(lc_slot *slot)
   lc_xfer *x = slot->xfer;
   x->slot = NULL;
   slot->xfer = NULL;
+  if(slot->spoiled) {
+    lc_slot_free(slot); /* cleaning up takes it out of its CURLM as well */
+    return;
+  }
   slot->next = slot->pool->slots;
   slot->pool->slots = slot;
 }

@@ -98,6 +98,14 @@ void lc_sock_closing(lc_reactor *r, int fd)
   s->lane = NULL;
 }
 
+void lc_socks_forget(lc_reactor *r, const lc_lane *lane)
+{
+  uint32_t fd;
+  for(fd = 0; fd < r->socks_cap; fd++)
+    if(r->socks[fd].lane == lane)
+      lc_sock_closing(r, (int)fd);
+}
+
 static lc_rc register_mask(lc_reactor *r, int fd, lc_sock *s, unsigned mask)
 {
   lc_rc rc;

@@ -26,5 +26,8 @@ lc_rc lc_sock_want(lc_reactor *r, int fd, lc_lane *lane, unsigned want);
 void lc_sock_mute(lc_reactor *r, int fd);
 /* An idle one was closed by its peer. */
 void lc_sock_died(lc_reactor *r, int fd);
+/* Forgets all sockets of a lane that is being freed: those libcurl closed without
+ * a word. */
+void lc_socks_forget(lc_reactor *r, const lc_lane *lane);
 
 #endif

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define FIRST_PLACES 64
+
 void lc_timers_init(lc_timers *t)
 {
   memset(t, 0, sizeof(*t));
@@ -61,7 +63,29 @@ static void sift_down(lc_timers *t, uint32_t i)
   place(t, i, timer);
 }
 
-lc_rc lc_timer_set(lc_timers *t, lc_timer *timer, int64_t due)
+lc_rc lc_timers_reserve(lc_timers *t, uint32_t n)
+{
+  uint32_t cap = t->cap ? t->cap : FIRST_PLACES;
+  while(cap < t->reserved + n)
+    cap *= 2;
+  if(cap > t->cap) {
+    lc_timer **heap = lc_realloc(t->heap, cap * sizeof(*heap));
+    if(!heap)
+      return LC_ERR_NOMEM;
+    t->heap = heap;
+    t->cap = cap;
+  }
+  t->reserved += n;
+  return LC_OK;
+}
+
+void lc_timers_release(lc_timers *t, uint32_t n)
+{
+  LC_ASSERT(t->reserved >= n && t->count <= t->reserved - n);
+  t->reserved -= n;
+}
+
+void lc_timer_set(lc_timers *t, lc_timer *timer, int64_t due)
 {
   timer->want = due;
   if(timer->pos) {
@@ -69,22 +93,14 @@ lc_rc lc_timer_set(lc_timers *t, lc_timer *timer, int64_t due)
       timer->due = due;
       sift_up(t, timer->pos - 1);
     }
-    return LC_OK; /* later than before: put right when the old time comes */
+    return; /* later than before: put right when the old time comes */
   }
   if(due == LC_NEVER)
-    return LC_OK;
-  if(t->count == t->cap) {
-    uint32_t cap = t->cap ? t->cap * 2 : 64;
-    lc_timer **heap = lc_realloc(t->heap, cap * sizeof(*heap));
-    if(!heap)
-      return LC_ERR_NOMEM;
-    t->heap = heap;
-    t->cap = cap;
-  }
+    return;
+  LC_ASSERT(t->count < t->reserved);
   timer->due = due;
   t->heap[t->count] = timer;
   sift_up(t, t->count++);
-  return LC_OK;
 }
 
 void lc_timer_clear(lc_timer *timer)

@@ -22,13 +22,19 @@ typedef struct lc_timers {
   lc_timer **heap; /* owned array of borrowed timers: each removes itself before it is freed */
   uint32_t count;
   uint32_t cap;
+  uint32_t reserved; /* timers that may be in it: never more than cap */
 } lc_timers;
 
 void lc_timers_init(lc_timers *t);
 void lc_timers_free(lc_timers *t);
 void lc_timer_init(lc_timer *timer, uint8_t kind);
-/* Sets the deadline. LC_ERR_NOMEM only when it was in no heap before. */
-lc_rc lc_timer_set(lc_timers *t, lc_timer *timer, int64_t due);
+/* Keeps places for `n` more timers, so that setting one cannot fail: a deadline
+ * that could not be noted would be a call that never ends. LC_ERR_NOMEM, or 0. */
+lc_rc lc_timers_reserve(lc_timers *t, uint32_t n);
+/* Gives `n` places back; their timers were removed. */
+void lc_timers_release(lc_timers *t, uint32_t n);
+/* Sets the deadline. */
+void lc_timer_set(lc_timers *t, lc_timer *timer, int64_t due);
 /* Turns it off; it stays in the heap. */
 void lc_timer_clear(lc_timer *timer);
 /* Takes it out of the heap; afterwards its memory may go. */

@@ -39,19 +39,18 @@ static lc_rc load_pem(X509_STORE *store, const char *pem, size_t len)
 {
   BIO *bio = BIO_new_mem_buf(pem, (int)len);
   X509 *cert;
-  int count = 0;
+  int count = 0, ok = 1;
 
   if(!bio)
     return LC_ERR_NOMEM;
-  while((cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
-    /* a certificate that is in the store already is no fault */
-    (void)X509_STORE_add_cert(store, cert);
+  while(ok && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+    ok = X509_STORE_add_cert(store, cert) == 1; /* one that is there already is fine */
     X509_free(cert);
     count++;
   }
   BIO_free(bio);
   ERR_clear_error();
-  return count ? LC_OK : LC_ERR_PARSE;
+  return !ok ? LC_ERR_NOMEM : count ? LC_OK : LC_ERR_PARSE;
 }
 
 lc_tls *lc_tls_new(const char *const *files, const char *const *dirs,
@@ -84,9 +83,12 @@ lc_tls *lc_tls_new(const char *const *files, const char *const *dirs,
       goto error;
     }
   }
-  if(pem && load_pem(tls->store, pem, pem_len)) {
-    snprintf(err, errlen, "the certificate data holds no PEM certificate");
-    goto error;
+  if(pem) {
+    lc_rc rc = load_pem(tls->store, pem, pem_len);
+    if(rc == LC_ERR_PARSE)
+      snprintf(err, errlen, "the certificate data holds no PEM certificate");
+    if(rc)
+      goto error;
   }
   /* as libcurl does: a chain may end at any trusted certificate */
   X509_STORE_set_flags(tls->store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);

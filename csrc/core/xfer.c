@@ -30,9 +30,13 @@ lc_xfer *lc_xfer_new(lc_target *target, lc_headers *headers)
     x->next = NULL;
   }
   else {
-    x = lc_calloc(1, sizeof(*x));
-    if(!x)
+    if(lc_timers_reserve(&r->timers, 1))
       return NULL;
+    x = lc_calloc(1, sizeof(*x));
+    if(!x) {
+      lc_timers_release(&r->timers, 1);
+      return NULL;
+    }
     lc_timer_init(&x->timer, LC_TIMER_XFER);
   }
   lc_head_init(&x->head, pool->config.max_head); /* a recycled one holds no memory here: see lc_xfer_free */
@@ -142,20 +146,18 @@ void lc_xfer_collect_times(lc_xfer *x)
   CURL *easy = x->slot->easy;
   curl_off_t dns = 0, conn = 0, tls = 0, sent = 0, first = 0, done = 0;
   long fresh = 0;
-  int failed = 0;
 
-  failed |= curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &fresh);
+  /* what libcurl does not tell counts as not having happened */
+  (void)curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &fresh);
   x->new_connections = (uint32_t)fresh;
   if(fresh || !x->connected) {
-    failed |= curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME_T, &dns);
-    failed |= curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &conn);
-    failed |= curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &tls);
+    (void)curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME_T, &dns);
+    (void)curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &conn);
+    (void)curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &tls);
   }
-  failed |= curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
-  failed |= curl_easy_getinfo(easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
-  failed |= curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &done);
-  LC_ASSERT(!failed);
-  (void)failed;
+  (void)curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
+  (void)curl_easy_getinfo(easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
+  (void)curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &done);
   x->times.dns = dns ? dns : -1;
   x->times.connect = conn ? conn : -1;
   x->times.tls = tls ? tls : -1;
@@ -236,8 +238,7 @@ void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
       memcpy(x->error, x->slot->error, sizeof(x->error));
     if(x->lane)
       lc_lane_remove(x->lane, x);
-    if(!x->connected)
-      lc_slot_settle(x->slot, -1);
+    lc_slot_settle(x->slot, -1); /* also after a first connection, when it was to be sent again */
     lc_slot_give(x->slot);
     pool->reactor->stats.finished++;
   }
@@ -250,6 +251,13 @@ void lc_xfer_finish(lc_xfer *x, lc_reason reason, CURLcode code)
   count_outcome(x);
   pool->reactor->start_wanted = 1;
   lc_xfer_tell(x, LC_NEWS_DONE);
+}
+
+static void free_for_good(lc_reactor *r, lc_xfer *x)
+{
+  lc_timer_remove(&r->timers, &x->timer);
+  lc_timers_release(&r->timers, 1);
+  lc_free(x);
 }
 
 void lc_xfer_free(lc_xfer *x)
@@ -266,10 +274,8 @@ void lc_xfer_free(lc_xfer *x)
   lc_buf_free(&x->in);
   lc_buf_free(&x->up);
   lc_live_add(LC_LIVE_XFER, -1);
-  if(r->free_count >= SPARES) {
-    lc_timer_remove(&r->timers, &x->timer);
-    lc_free(x);
-  }
+  if(r->free_count >= SPARES)
+    free_for_good(r, x);
   else {
     /* the timer keeps its place in the heap for its next use; the error text
        is left alone, its first byte is enough */
@@ -289,8 +295,7 @@ void lc_xfer_free_spares(lc_reactor *r)
   while(r->free_xfers) {
     lc_xfer *x = r->free_xfers;
     r->free_xfers = x->next;
-    lc_timer_remove(&r->timers, &x->timer);
-    lc_free(x);
+    free_for_good(r, x);
   }
   r->free_count = 0;
 }
@@ -310,9 +315,22 @@ static void note_paused(lc_xfer *x)
     x->lane->paused--;
 }
 
+/* Notes why bytes cannot be taken; the answer 0 makes libcurl give up. */
+static size_t refuse(lc_xfer *x, lc_rc why)
+{
+  if(why == LC_ERR_LIMIT)
+    x->reason = LC_END_TOO_LARGE;
+  else if(why == LC_ERR_PARSE)
+    x->bad_head = 1;
+  else
+    x->no_memory = 1;
+  return 0;
+}
+
 size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
 {
   const lc_reactor *r = x->pool->reactor;
+  lc_rc rc;
   x->activity = r->now;
   if(!x->streaming || !lc_buf_len(&x->in))
     x->arrived = r->now - r->late;
@@ -323,20 +341,18 @@ size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
       note_paused(x);
       return CURL_WRITEFUNC_PAUSE;
     }
-    if(lc_buf_append(&x->in, data, len)) {
-      x->reason = LC_END_TOO_LARGE;
-      return 0;
-    }
+    rc = lc_buf_append(&x->in, data, len);
+    if(rc)
+      return refuse(x, rc);
     x->received += len;
     lc_xfer_tell(x, LC_NEWS_DATA);
     return len;
   }
   if(!x->in.data && x->head.content_length > (int64_t)len && (uint64_t)x->head.content_length < x->in.max)
     (void)lc_buf_reserve(&x->in, (size_t)x->head.content_length); /* a hint: append reports what fails */
-  if(lc_buf_append(&x->in, data, len)) {
-    x->reason = LC_END_TOO_LARGE;
-    return 0;
-  }
+  rc = lc_buf_append(&x->in, data, len);
+  if(rc)
+    return refuse(x, rc);
   x->received += len;
   return len;
 }
@@ -356,14 +372,7 @@ size_t lc_xfer_on_header(lc_xfer *x, const char *line, size_t len)
       lc_xfer_tell(x, LC_NEWS_HEAD);
     return len;
   }
-  if(rc < 0) {
-    if(rc == LC_ERR_LIMIT)
-      x->reason = LC_END_TOO_LARGE;
-    else if(rc == LC_ERR_PARSE)
-      x->bad_head = 1;
-    return 0;
-  }
-  return len;
+  return rc < 0 ? refuse(x, rc) : len;
 }
 
 size_t lc_xfer_on_read(lc_xfer *x, char *out, size_t room)
@@ -534,8 +543,7 @@ void lc_xfer_rearm(lc_xfer *x)
   }
   else if(t->read)
     due = sooner(due, x->activity + t->read);
-  if(lc_timer_set(&x->pool->reactor->timers, &x->timer, due))
-    x->pool->reactor->stats.failed_allocs++;
+  lc_timer_set(&x->pool->reactor->timers, &x->timer, due);
 }
 
 int lc_xfer_await_bytes(lc_xfer *x, int64_t wait, int64_t read)

@@ -49,7 +49,7 @@ static int Call_clear(PyObject *op)
 /* "POST https://host/path", without secrets. */
 static PyObject *label_of(CallObject *self)
 {
-  mod_state *st = lc_state_of_type(Py_TYPE(self));
+  mod_state *st = self->w.reactor ? self->w.reactor->st : NULL;
   PyObject *mask, *masked;
 
   if(self->label)
@@ -132,6 +132,7 @@ static int finish_buffered(CallObject *self)
   mod_state *st = self->w.reactor->st;
   lc_xfer *x = self->w.xfer;
   PyObject *response;
+  size_t most;
   int encoded;
 
   if(x->reason || x->code) {
@@ -140,6 +141,7 @@ static int finish_buffered(CallObject *self)
     return error ? finish(self, NULL, error, 1) : finish_with_error(self, 1);
   }
   encoded = x->head.has_encoding && lc_buf_len(&x->in);
+  most = x->in.max;
   response = lc_response_of_call((PyTypeObject *)self->w.reactor->response_type, self);
   if(response) {
     ((ResponseObject *)response)->sent_body = Py_XNewRef(x->body_owner);
@@ -147,10 +149,12 @@ static int finish_buffered(CallObject *self)
   }
   lc_waiter_release_xfer(&self->w);
   if(response && encoded) {
-    PyObject *ignored = PyObject_CallMethodNoArgs(response, st->str_finish);
+    PyObject *limit = PyLong_FromUnsignedLongLong(most);
+    PyObject *ignored = limit ? PyObject_CallMethodOneArg(response, st->str_finish, limit) : NULL;
     if(!ignored)
       Py_CLEAR(response);
     Py_XDECREF(ignored);
+    Py_XDECREF(limit);
   }
   return response ? finish(self, response, NULL, 1) : finish_with_error(self, 1);
 }

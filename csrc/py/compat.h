@@ -19,6 +19,11 @@
 #define LC_SLOT_INTERPRETERS
 #endif
 
+/* A new, zeroed object of a heap type; NULL + exception. */
+#ifndef LC_TP_ALLOC
+#define LC_TP_ALLOC(type) ((type)->tp_alloc((type), 0))
+#endif
+
 /* The exception being handled is set aside around code that may raise. */
 #if PY_VERSION_HEX >= 0x030C0000
 #define LC_SAVE_ERROR(name) PyObject *name = PyErr_GetRaisedException()

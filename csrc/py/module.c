@@ -35,7 +35,7 @@ static PyObject *curl_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(igno
     {CURL_VERSION_IPV6, "IPv6"},     {CURL_VERSION_UNIX_SOCKETS, "UnixSockets"}, {CURL_VERSION_HTTPS_PROXY, "HTTPS-proxy"},
   };
   const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
-  PyObject *features = PyList_New(0);
+  PyObject *features = PyList_New(0), *info;
   size_t i;
 
   if(!features)
@@ -53,10 +53,12 @@ static PyObject *curl_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(igno
       return NULL;
     }
   }
-  return Py_BuildValue("{s:s,s:I,s:s,s:N,s:s,s:O,s:z,s:z}", "version", v->version, "version_num", v->version_num, "ssl_version",
+  info = Py_BuildValue("{s:s,s:I,s:s,s:O,s:s,s:O,s:z,s:z}", "version", v->version, "version_num", v->version_num, "ssl_version",
                        v->ssl_version ? v->ssl_version : "", "features", features, "built_with", LIBCURL_VERSION, "ssl_store",
                        lc_tls_usable() ? Py_True : Py_False, "cainfo", v->age >= CURLVERSION_SEVENTH ? v->cainfo : NULL, "capath",
                        v->age >= CURLVERSION_SEVENTH ? v->capath : NULL);
+  Py_DECREF(features);
+  return info;
 }
 
 static PyObject *live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))

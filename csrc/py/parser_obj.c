@@ -190,7 +190,7 @@ static PyObject *EventParser_new(PyTypeObject *type, PyObject *args, PyObject *k
 
   if(!PyArg_ParseTupleAndKeywords(args, kwargs, "|n$p:EventParser", names, &max, &flush))
     return NULL;
-  self = (EventParserObject *)type->tp_alloc(type, 0);
+  self = (EventParserObject *)LC_TP_ALLOC(type);
   if(!self)
     return NULL;
   if(set_max((PyObject *)self, max)) {
@@ -291,7 +291,7 @@ static PyObject *LineParser_new(PyTypeObject *type, PyObject *args, PyObject *kw
 
   if(!PyArg_ParseTupleAndKeywords(args, kwargs, "|n:LineParser", names, &max))
     return NULL;
-  self = (LineParserObject *)type->tp_alloc(type, 0);
+  self = (LineParserObject *)LC_TP_ALLOC(type);
   if(!self)
     return NULL;
   if(set_max((PyObject *)self, max)) {
@@ -437,7 +437,7 @@ static PyObject *DeltaParser_new(PyTypeObject *type, PyObject *args, PyObject *k
     PyErr_Format(PyExc_ValueError, "no such kind of chat stream: %s", kind);
     return NULL;
   }
-  self = (DeltaParserObject *)type->tp_alloc(type, 0);
+  self = (DeltaParserObject *)LC_TP_ALLOC(type);
   if(!self)
     return NULL;
   if(set_max((PyObject *)self, max)) {

@@ -6,13 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The value of `key` (borrowed), NULL if there is none. PyDict_GetItemString would
+ * take "no memory" for "not there", and a proxy or a certificate would be left out
+ * without a word. 0, or -1 + exception. */
+static int lookup(PyObject *dict, const char *key, PyObject **value)
+{
+  PyObject *name = PyUnicode_FromString(key);
+  *value = name ? PyDict_GetItemWithError(dict, name) : NULL;
+  Py_XDECREF(name);
+  return !*value && PyErr_Occurred() ? -1 : 0;
+}
+
 /* Copies a str or None. */
 static int get_string(PyObject *dict, const char *key, char **out)
 {
-  PyObject *value = PyDict_GetItemString(dict, key);
+  PyObject *value;
   const char *text;
   Py_ssize_t len;
 
+  if(lookup(dict, key, &value))
+    return -1;
   if(!value || value == Py_None)
     return 0;
   if(!PyUnicode_Check(value)) {
@@ -37,8 +50,10 @@ static int get_string(PyObject *dict, const char *key, char **out)
 
 static int get_int(PyObject *dict, const char *key, long long low, long long high, long long fallback, long long *out)
 {
-  PyObject *value = PyDict_GetItemString(dict, key);
+  PyObject *value;
   *out = fallback;
+  if(lookup(dict, key, &value))
+    return -1;
   if(!value || value == Py_None)
     return 0;
   *out = PyLong_AsLongLong(value);
@@ -53,9 +68,11 @@ static int get_int(PyObject *dict, const char *key, long long low, long long hig
 
 static int get_headers(PyObject *dict, const char *key, struct curl_slist **out)
 {
-  PyObject *list = PyDict_GetItemString(dict, key);
+  PyObject *list;
   Py_ssize_t i;
 
+  if(lookup(dict, key, &list))
+    return -1;
   if(!list || list == Py_None)
     return 0;
   if(!PyList_Check(list)) {
@@ -79,10 +96,14 @@ static int get_headers(PyObject *dict, const char *key, struct curl_slist **out)
  * from the list. Returns NULL + exception on failure. */
 static const char **get_paths(PyObject *dict, const char *key)
 {
-  PyObject *list = PyDict_GetItemString(dict, key);
-  Py_ssize_t n = list && PyList_Check(list) ? PyList_GET_SIZE(list) : 0, i;
-  const char **paths = PyMem_Calloc((size_t)n + 1, sizeof(*paths));
+  PyObject *list;
+  Py_ssize_t n, i;
+  const char **paths;
 
+  if(lookup(dict, key, &list))
+    return NULL;
+  n = list && PyList_Check(list) ? PyList_GET_SIZE(list) : 0;
+  paths = PyMem_Calloc((size_t)n + 1, sizeof(*paths));
   if(!paths) {
     PyErr_NoMemory();
     return NULL;
@@ -100,9 +121,12 @@ static const char **get_paths(PyObject *dict, const char *key)
 /* "socket_options": list of (level, name, bytes) or (level, name, length). */
 static int get_socket_options(PyObject *dict, lc_pool_config *c)
 {
-  PyObject *list = PyDict_GetItemString(dict, "socket_options");
-  Py_ssize_t i, n = list && PyList_Check(list) ? PyList_GET_SIZE(list) : 0;
+  PyObject *list;
+  Py_ssize_t i, n;
 
+  if(lookup(dict, "socket_options", &list))
+    return -1;
+  n = list && PyList_Check(list) ? PyList_GET_SIZE(list) : 0;
   if(!n)
     return 0;
   c->sockopts = n > 64 ? NULL : lc_calloc((size_t)n, sizeof(*c->sockopts));
@@ -167,8 +191,7 @@ int lc_pool_configure_trust(mod_state *st, lc_pool *pool, PyObject *dict)
   lc_pool_config *c = &pool->config;
   const char **files = get_paths(dict, "ca_files");
   const char **dirs = files ? get_paths(dict, "ca_dirs") : NULL;
-  PyObject *pem = PyDict_GetItemString(dict, "ca_pem");
-  PyObject *system_default = PyDict_GetItemString(dict, "ca_system");
+  PyObject *pem, *system_default;
   char err[512];
   int rc = -1, use_system;
 
@@ -176,7 +199,7 @@ int lc_pool_configure_trust(mod_state *st, lc_pool *pool, PyObject *dict)
     rc = 0;
     goto done;
   }
-  if(!dirs)
+  if(!dirs || lookup(dict, "ca_pem", &pem) || lookup(dict, "ca_system", &system_default))
     goto done;
   if(pem && !PyBytes_Check(pem))
     pem = NULL;

@@ -61,7 +61,7 @@ static PyObject *Pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
   if(!st || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O:Pool", names, st->reactor_type, &reactor, &PyDict_Type, &config, &timeouts))
     return NULL;
-  self = (PoolObject *)type->tp_alloc(type, 0);
+  self = (PoolObject *)LC_TP_ALLOC(type);
   if(!self)
     return NULL;
   self->reactor = (ReactorObject *)Py_NewRef(reactor);
@@ -203,7 +203,7 @@ static PyObject *HeaderList_new(PyTypeObject *type, PyObject *args, PyObject *kw
       PyErr_SetString(PyExc_TypeError, "HeaderList(lines: list[bytes], source: object = None)");
     return NULL;
   }
-  self = (HeadersObject *)type->tp_alloc(type, 0);
+  self = (HeadersObject *)LC_TP_ALLOC(type);
   if(!self)
     return NULL;
   self->source = Py_NewRef(source);

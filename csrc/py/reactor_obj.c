@@ -9,6 +9,7 @@
  */
 #include "state.h"
 
+#include "evset.h"
 #include "pool.h"
 #include "reactor.h"
 #include "watch.h"
@@ -35,8 +36,13 @@ int lc_reactor_kick(ReactorObject *self)
   if(self->kick_scheduled || self->draining || self->closed || !self->kick)
     return 0;
   handle = PyObject_CallMethodOneArg(self->loop, self->st->str_call_soon, self->kick);
-  if(!handle)
-    return -1;
+  if(!handle) {
+    if(!PyErr_ExceptionMatches(PyExc_MemoryError))
+      return -1;
+    PyErr_Clear();
+    lc_evset_wake(&self->core->ev); /* the loop calls its reader instead: the anchor */
+    return 0;
+  }
   Py_DECREF(handle);
   self->kick_scheduled = 1;
   return 0;
@@ -124,7 +130,9 @@ static PyObject *drain(ReactorObject *self)
   Py_BEGIN_ALLOW_THREADS
   more = lc_reactor_step(core, BUDGET);
   Py_END_ALLOW_THREADS
-  rc = deliver(self, begin + 2 * BUDGET);
+  rc = self->late ? lc_waiter_wake_late(self) : 0;
+  if(!rc)
+    rc = deliver(self, begin + 2 * BUDGET);
   if(rc == 0 && !self->closed && lc_reactor_pending(core) && lc_now() < begin + BUDGET) {
     /* what the callbacks started goes out now, not after another turn of the loop */
     Py_BEGIN_ALLOW_THREADS
@@ -239,7 +247,7 @@ static PyObject *Reactor_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     PyErr_SetString(PyExc_TypeError, "response_type must be a subclass of RawResponse");
     return NULL;
   }
-  self = (ReactorObject *)type->tp_alloc(type, 0);
+  self = (ReactorObject *)LC_TP_ALLOC(type);
   if(!self)
     return NULL;
   self->fd = -1;
@@ -269,6 +277,7 @@ static PyObject *Reactor_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
   self->fd = self->core->ev.epfd;
   return (PyObject *)self;
 error:
+  Py_CLEAR(self->kick); /* a cycle: its descriptors would wait for a collection */
   Py_DECREF(self);
   return NULL;
 }
@@ -338,7 +347,7 @@ static void Reactor_dealloc(PyObject *op)
 static PyObject *Reactor_stats(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
   const lc_stats *s = &((ReactorObject *)op)->core->stats;
-  return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "failed_allocs", (unsigned long long)s->failed_allocs, "started", (unsigned long long)s->started, "finished",
+  return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "started", (unsigned long long)s->started, "finished",
                        (unsigned long long)s->finished, "cancelled", (unsigned long long)s->cancelled, "rescues",
                        (unsigned long long)s->rescues, "replays", (unsigned long long)s->replays, "connections",
                        (unsigned long long)s->connections, "steps", (unsigned long long)s->runs);

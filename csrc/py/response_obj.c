@@ -21,7 +21,7 @@ static PyObject *moved(PyObject **from)
 PyObject *lc_response_of_call(PyTypeObject *type, CallObject *call)
 {
   const lc_xfer *x = call->w.xfer;
-  ResponseObject *self = (ResponseObject *)type->tp_alloc(type, 0);
+  ResponseObject *self = (ResponseObject *)LC_TP_ALLOC(type);
   int64_t now;
   if(!self)
     return NULL;

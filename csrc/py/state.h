@@ -47,6 +47,7 @@ typedef struct {
   PyObject *weakrefs;
   int fd; /* registered with the loop, -1 = not */
   unsigned kick_scheduled : 1;
+  unsigned late : 1; /* a kept waiter is, see there */
   unsigned draining : 1;
   unsigned closed : 1;
 } ReactorObject;
@@ -89,6 +90,7 @@ struct waiter {
   PyObject *exception; /* owned */
   waiter *kept_next, *kept_prev;
   unsigned kept : 1;
+  unsigned late : 1; /* its callback is due: memory was short when it was to be scheduled */
   unsigned blocking : 1;
   unsigned cancelled : 1;
 };
@@ -152,6 +154,8 @@ Py_ssize_t lc_waiter_remove_callback(waiter *w, PyObject *callback);
  * call_soon. -1 + exception only for SystemExit and KeyboardInterrupt, or
  * when the loop is closed. */
 int lc_waiter_wake(waiter *w, int direct);
+/* In a drain: runs the callbacks that could not be scheduled. -1 as above. */
+int lc_waiter_wake_late(ReactorObject *r);
 void lc_waiter_keep(waiter *w);
 void lc_waiter_unkeep(waiter *w);
 /* tp_iternext in terms of am_send. */

@@ -6,6 +6,7 @@
  */
 #include "state.h"
 
+#include "evset.h"
 #include "reactor.h"
 #include "xfer.h"
 
@@ -56,7 +57,7 @@ void lc_waiter_unkeep(waiter *w)
 {
   if(!w->kept)
     return;
-  w->kept = 0;
+  w->kept = w->late = 0;
   if(w->kept_prev)
     w->kept_prev->kept_next = w->kept_next;
   else
@@ -182,6 +183,7 @@ error:
   return -1;
 }
 
+/* 0, -1 + exception, or 1: out of memory, nothing was scheduled. */
 static int call_soon(waiter *w, PyObject *callback, PyObject *context)
 {
   mod_state *st = w->reactor->st;
@@ -189,7 +191,52 @@ static int call_soon(waiter *w, PyObject *callback, PyObject *context)
   PyObject *how = lc_reactor_foreign(w->reactor) ? st->str_call_soon_threadsafe : st->str_call_soon;
   PyObject *handle = PyObject_VectorcallMethod(how, args, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->kw_context);
   Py_XDECREF(handle);
-  return handle ? 0 : -1;
+  if(handle)
+    return 0;
+  if(!PyErr_ExceptionMatches(PyExc_MemoryError))
+    return -1;
+  PyErr_Clear();
+  return 1;
+}
+
+/* Puts a callback back that could not be scheduled: a task must not sleep for
+ * ever for want of a moment's memory. The next drain runs it. */
+static void wake_later(waiter *w, PyObject *callback, PyObject *context)
+{
+  if(w->callback) {
+    if(lc_waiter_add_callback(w, callback, context))
+      PyErr_WriteUnraisable(callback);
+  }
+  else {
+    w->callback = Py_NewRef(callback);
+    w->context = Py_NewRef(context);
+    lc_waiter_keep(w);
+  }
+  w->late = 1;
+  w->reactor->late = 1;
+  lc_evset_wake(&w->reactor->core->ev);
+}
+
+int lc_waiter_wake_late(ReactorObject *r)
+{
+  unsigned left = 0;
+  waiter *w;
+
+  r->late = 0;
+  for(w = r->kept; w; w = w->kept_next)
+    left += w->late;
+  for(w = r->kept; w && left;) {
+    if(!w->late) {
+      w = w->kept_next;
+      continue;
+    }
+    w->late = 0;
+    left--;
+    if(lc_waiter_wake(w, 1))
+      return -1;
+    w = r->kept; /* what the callback did to the list is not known */
+  }
+  return 0;
 }
 
 /* An exception of a callback goes where the loop sends such: its handler. */
@@ -244,16 +291,21 @@ int lc_waiter_wake(waiter *w, int direct)
   Py_INCREF(w);
   lc_waiter_unkeep(w);
   rc = direct ? run_direct(w, callback, context) : call_soon(w, callback, context);
+  if(rc > 0)
+    wake_later(w, callback, context);
   for(i = 0; more && i < PyList_GET_SIZE(more); i++) {
     PyObject *pair = PyList_GET_ITEM(more, i);
-    if(call_soon(w, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)) && !rc)
+    int one = call_soon(w, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+    if(one > 0)
+      wake_later(w, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+    else if(one)
       rc = -1;
   }
   Py_DECREF(callback);
   Py_DECREF(context);
   Py_XDECREF(more);
   Py_DECREF(w);
-  return rc;
+  return rc < 0 ? -1 : 0;
 }
 
 PyObject *lc_waiter_raise_cancelled(waiter *w)
@@ -293,9 +345,12 @@ PyObject *lc_waiter_get_blocking(PyObject *op, void *Py_UNUSED(closure))
 
 int lc_waiter_set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
-  int flag = value ? PyObject_IsTrue(value) : 0;
-  if(flag < 0)
-    return -1;
+  int flag = value == Py_True;
+  if(value && value != Py_True && value != Py_False) {
+    flag = PyObject_IsTrue(value);
+    if(flag < 0)
+      return -1;
+  }
   ((waiter *)op)->blocking = flag ? 1 : 0;
   return 0;
 }

@@ -19,7 +19,7 @@ static PyObject *Watch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
   WatchObject *self;
   if(!PyArg_ParseTupleAndKeywords(args, kwargs, ":Watch", names))
     return NULL;
-  self = (WatchObject *)type->tp_alloc(type, 0);
+  self = (WatchObject *)LC_TP_ALLOC(type);
   if(!self)
     return NULL;
   self->core = lc_watch_new();

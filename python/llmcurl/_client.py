@@ -19,7 +19,7 @@ from ._auth import Auth, AuthTypes, auth_from_url, build_auth
 from ._config import DEFAULT_TIMEOUT, UNSET, Limits, Timeout, TimeoutTypes, Unset, build_timeout
 from ._content import RequestData, RequestFiles, encode_json
 from ._cookies import Cookies, CookieTypes
-from ._decoders import ACCEPT_ENCODING
+from ._decoders import ACCEPT_ENCODING, MAX_BODY
 from ._drive import Hooks, Plan, StreamContext, launch
 from ._exceptions import ClientClosed
 from ._headers import Headers, HeaderTypes
@@ -119,7 +119,7 @@ class AsyncClient(ClientCalls):
         max_redirects: int = 20,
         event_hooks: Hooks | None = None,
         default_encoding: str = "utf-8",
-        max_response_bytes: int = 2**31,
+        max_response_bytes: int = MAX_BODY,
         retry: Retry | None = None,
         limit: RateLimit | None = None,
         deadline: DeadlineTypes = None,

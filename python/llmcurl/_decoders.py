@@ -18,13 +18,17 @@ from ._exceptions import DecodingError, ResponseTooLarge
 __all__ = [
     "ACCEPT_ENCODING",
     "Decoder",
+    "MAX_BODY",
     "SUPPORTED",
+    "ceiling_of",
     "decode",
     "decoded_limit",
     "make_decoder",
     "parse_encodings",
 ]
 
+#: The default of `AsyncClient.max_response_bytes`.
+MAX_BODY: Final = 2**31
 #: Most bytes one step gives: bounds the memory of a streamed answer.
 STEP: Final = 256 * 1024
 #: `decoded_limit`: any answer may unpack to this many bytes...
@@ -36,6 +40,25 @@ _RATIO: Final = 100
 def decoded_limit(received: int) -> int:
     """The ceiling in bytes for what `received` bytes may unpack to if nobody set one."""
     return max(_FLOOR, _RATIO * received)
+
+
+def ceiling_of(
+    extra: dict[str, Any] | None, received: int, most: int | None = None, encoded: bool = True
+) -> int:
+    """How many bytes a body may have when it is held in memory.
+
+    Args:
+        extra: of the response: max_decoded, max_body (see `Response`).
+        received: bytes as they came.
+        most: the client's ceiling, if it is not in `extra`.
+        encoded: it has a Content-Encoding.
+    """
+    extra = extra or {}
+    fixed: int | None = extra.get("max_decoded")
+    if fixed is not None:
+        return fixed
+    most = most or extra.get("max_body") or MAX_BODY
+    return min(most, decoded_limit(received)) if encoded else most
 
 
 class Decoder(Protocol):
@@ -393,9 +416,9 @@ def decode(encodings: Iterable[str], data: bytes, limit: int | None = None) -> b
 
 
 def too_large(limit: int, received: int) -> ResponseTooLarge:
-    """The error for a body that unpacks to more than `limit` bytes."""
+    """The error for a body of more than `limit` bytes, as they came or unpacked."""
+    what = f"the body of {received} bytes unpacks to" if received <= limit else "the body has"
     return ResponseTooLarge(
-        f"the body of {received} bytes unpacks to more than {limit} bytes; stream it if that "
-        "is meant to be",
+        f"{what} more than {limit} bytes; stream it if that is meant to be",
         details={"limit": limit, "bytes_received": received},
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ._auth import Auth
 from ._config import Timeout
@@ -37,6 +37,10 @@ __all__ = ["Plan", "StreamContext", "drive", "launch"]
 STREAM = 1
 
 Hooks = Mapping[str, "Sequence[Callable[[Any], Awaitable[None]]]"]
+
+
+#: Most bytes of a streamed call's redirect or 401: nobody but us reads them.
+_BETWEEN: Final = 1024 * 1024
 
 
 class Plan:
@@ -146,7 +150,7 @@ async def drive(binding: Binding, request: Request, plan: Plan) -> Response:
                 await response.aclose()
                 raise
             history.append(response)
-            await response.aread()
+            await _read_between(response)
             request = following
     finally:
         await flow.aclose()
@@ -183,12 +187,18 @@ async def _follow(binding: Binding, request: Request, plan: Plan) -> Response:
             if not plan.follow:
                 response.next_request = following
                 return response
-            await response.aread()
+            await _read_between(response)
         except BaseException:
             await response.aclose()
             raise
         history.append(response)
         request = following
+
+
+async def _read_between(response: Response) -> None:
+    """The body of an answer that is not the last one, into `history`; it should be small."""
+    response._attach(max_body=_BETWEEN)
+    await response.aread()
 
 
 async def _send(binding: Binding, request: Request, plan: Plan) -> Response:
@@ -213,7 +223,7 @@ async def _send(binding: Binding, request: Request, plan: Plan) -> Response:
         raise
     plan.answered += 1
     if plan.stream:
-        response._attach(request=request, delivered=time.monotonic())
+        response._attach(request=request, delivered=time.monotonic(), max_body=binding.max_body)
     else:
         response._attach(request=request)
     return response

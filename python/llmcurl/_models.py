@@ -9,6 +9,7 @@ everything is made when it is asked for. What has to be remembered lies in the d
     content      decoded body            text, headers, cookies, extensions   caches
     encoding     set by the user         default_encoding  str or function(bytes) -> str
     elapsed      timedelta, set          timings           Timings, unpickled
+    max_body     ceiling in bytes for a body read as a whole
     max_decoded  ceiling in bytes for the decoded body, instead of `decoded_limit`
     stream       stands in for the native _stream (a response made by hand)
     received     bytes read of the stream
@@ -29,7 +30,7 @@ import msgspec
 
 from ._content import encode_json, make_source
 from ._cookies import Cookies
-from ._decoders import decode, decoded_limit, make_decoder, parse_encodings, too_large
+from ._decoders import ceiling_of, decode, make_decoder, parse_encodings
 from ._exceptions import (
     HTTPStatusError,
     RequestError,
@@ -43,7 +44,7 @@ from ._native import RawResponse
 from ._redact import mask_url
 from ._request import Request, plain_request
 from ._status import KINDS, REDIRECTS, StatusKind, Timings, reason_of
-from ._streams import EventReaders, IterStream, LineIterator, rechunk_bytes, rechunk_text
+from ._streams import EventReaders, IterStream, LineIterator, collect, rechunk_bytes, rechunk_text
 from ._text import TextDecoder, charset_of, decode_text, known_encoding
 from ._urls import URL, parse_url
 
@@ -142,15 +143,17 @@ class Response(RawResponse, StatusKind, EventReaders):
 
     def _attach(self, **values: Any) -> None:
         """Remembers what the client knows: request, history, next_request,
-        default_encoding, max_decoded (see the module)."""
+        default_encoding, max_body, max_decoded (see the module)."""
         if self._extra is None:
             self._extra = values
         else:
             self._extra.update(values)
 
-    def _finish(self) -> None:
+    def _finish(self, max_body: int | None = None) -> None:
         """Decodes the body of a buffered response with a Content-Encoding; called once by
         the native side before it is delivered, so that the await raises.
+
+        `max_body`: the client's ceiling of a body in bytes, which counts decoded, too.
 
         Raises:
             DecodingError: corrupt or truncated.
@@ -161,15 +164,11 @@ class Response(RawResponse, StatusKind, EventReaders):
         if not encodings or not body:
             return
         try:
-            decoded = decode(encodings, body, self._ceiling(len(body)))
+            decoded = decode(encodings, body, ceiling_of(self._extra, len(body), max_body))
         except RequestError as error:
             self._explain(error)
             raise
         self._attach(content=decoded)
-
-    def _ceiling(self, received: int) -> int:
-        limit: int | None = self._get("max_decoded")
-        return decoded_limit(received) if limit is None else limit
 
     def _explain(self, error: RequestError) -> None:
         """Puts into an error of a decoder or stream what it cannot know."""
@@ -534,25 +533,24 @@ class Response(RawResponse, StatusKind, EventReaders):
         """Reads a streamed body; then `content` has it.
 
         Raises:
-            ResponseTooLarge: it unpacks to too much; also all of `aiter_bytes`.
+            ResponseTooLarge: it is larger than the client's max_response_bytes, or unpacks
+                to too much. Also all of `aiter_bytes`.
         """
         if self._is_streamed() and self._get("content") is None:
-            pieces: list[bytes] = []
-            total = 0
             encoded = bool(self._encodings())
             chunks = self._chunks(True)
             try:
-                async for piece in chunks:
-                    pieces.append(piece)
-                    total += len(piece)
-                    if encoded and total > self._ceiling(self.num_bytes_downloaded):
-                        received = self.num_bytes_downloaded
-                        error = too_large(self._ceiling(received), received)
-                        self._explain(error)
-                        raise error
+                content = await collect(
+                    chunks,
+                    lambda: self.num_bytes_downloaded,
+                    lambda received: ceiling_of(self._extra, received, None, encoded),
+                )
+            except RequestError as error:
+                self._explain(error)
+                raise
             finally:
                 await chunks.aclose()  # type: ignore[attr-defined]
-            self._attach(content=b"".join(pieces))
+            self._attach(content=content)
         return self.content
 
     async def aclose(self) -> None:

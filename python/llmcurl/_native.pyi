@@ -37,7 +37,7 @@ class Reactor:
         threshold. None before the first sample, and without a watcher."""
 
     def stats(self) -> dict[str, int]:
-        """started, finished, cancelled, rescues, replays, connections, steps, failed_allocs."""
+        """started, finished, cancelled, rescues, replays, connections, steps."""
 
     def detached_call(self) -> Call:
         """A Call without a transfer: `_set_result` or `_set_exception` ends it."""

@@ -92,7 +92,7 @@ def header_list(headers: Headers) -> HeaderList:
 class PoolSettings:
     """The parts of a client's configuration that its connections depend on."""
 
-    trust: dict[str, Any]
+    trust: dict[str, Any] = field(repr=False)  # may hold a password
     http1: bool
     http2: bool
     limits: Limits
@@ -180,6 +180,8 @@ class Binding:
         proxy = settings.proxy_of(url)
         pool = self._pools.get(proxy)
         if pool is None:
+            if self.reactor.closed:  # with its last pool, or one that could not be made
+                self.reactor = reactor_for(self.loop)
             pool = Pool(self.reactor, settings.native(proxy), settings.timeout.as_ms())
             self._pools[proxy] = pool
         parts = url.copy_with(fragment="", userinfo="")
@@ -204,6 +206,11 @@ class Binding:
             self.lists.clear()
         self.lists[key] = made
         return made
+
+    @property
+    def max_body(self) -> int | None:
+        """Most bytes of a body that is read as a whole, None = the default."""
+        return self._settings.more.get("max_body")
 
     def stats(self) -> dict[str, float]:
         """The counters of all pools, added up, and of the loop's reactor."""

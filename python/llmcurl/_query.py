@@ -6,6 +6,8 @@ from collections.abc import Iterator, KeysView, Mapping, Sequence
 from typing import Any, Union
 from urllib.parse import parse_qs, urlencode
 
+from ._redact import mask_query
+
 __all__ = ["QueryParamTypes", "QueryParams", "param_text"]
 
 PrimitiveData = str | int | float | bool | None
@@ -154,4 +156,4 @@ class QueryParams(Mapping[str, str]):
         return urlencode(self.multi_items())
 
     def __repr__(self) -> str:
-        return f"QueryParams({str(self)!r})"
+        return f"QueryParams({mask_query(str(self))!r})"

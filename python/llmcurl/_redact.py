@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_plus
 
-__all__ = ["SECRET_HEADERS", "mask_url", "scrub_text"]
+__all__ = ["SECRET_HEADERS", "mask_query", "mask_url", "scrub_text"]
 
 #: Header names (lower case) whose values never appear in a repr.
 SECRET_HEADERS = frozenset(
@@ -59,9 +59,12 @@ def mask_url(url: str) -> str:
     url = url.partition("#")[0]
     base, mark, query = url.partition("?")
     base = _USERINFO.sub("", base, count=1)
-    if not mark:
-        return base
-    return f"{base}?{'&'.join(map(_mask_pair, query.split('&')))}"
+    return f"{base}?{mask_query(query)}" if mark else base
+
+
+def mask_query(query: str) -> str:
+    """An encoded query with secret-looking values as ``***``."""
+    return "&".join(map(_mask_pair, query.split("&")))
 
 
 def scrub_text(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._exceptions import InvalidURL, RemoteProtocolError
 from ._headers import Headers
 from ._models import Response
+from ._redact import SECRET_HEADERS
 from ._request import Request
 from ._urls import URL, check_url, origin
 
@@ -16,7 +17,7 @@ def redirect_request(request: Request, response: Response) -> Request:
 
     The method becomes GET as browsers do it (302 and 303 but for HEAD, 301
     after POST);
-    Authorization and Cookie do not leave their origin.
+    Authorization, Cookie and the key headers of the LLM providers do not leave their origin.
 
     Raises:
         RemoteProtocolError: Location cannot be used.
@@ -56,7 +57,8 @@ def _headers(request: Request, url: URL, method: str) -> Headers:
     headers = Headers(request.headers)
     if origin(url) != origin(request.url):
         if not _is_upgrade(request.url, url):
-            headers.pop("Authorization", None)
+            for name in SECRET_HEADERS:
+                headers.pop(name, None)
         headers["Host"] = url.netloc.decode("ascii")
     if method != request.method:
         for name in ("Content-Length", "Transfer-Encoding", "Content-Type"):

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from ._content import BodySource
+from ._decoders import too_large
 from ._text import LineDecoder, TextDecoder
 
 if TYPE_CHECKING:
     from ._models import Response
     from .llm import ServerSentEvent
 
-__all__ = ["EventReaders", "IterStream", "LineIterator", "rechunk_bytes", "rechunk_text"]
+__all__ = ["EventReaders", "IterStream", "LineIterator", "collect", "rechunk_bytes", "rechunk_text"]
 
 _MAX_EVENT = 16 * 2**20
+
+
+async def collect(
+    chunks: AsyncIterator[bytes], received: Callable[[], int], ceiling: Callable[[int], int]
+) -> bytes:
+    """All chunks together.
+
+    Args:
+        received: how many bytes have come so far, before decoding.
+        ceiling: how many decoded bytes are allowed for so many.
+
+    Raises:
+        ResponseTooLarge: there are more.
+    """
+    pieces: list[bytes] = []
+    total = 0
+    async for piece in chunks:
+        pieces.append(piece)
+        total += len(piece)
+        if total > (limit := ceiling(raw := received())):
+            raise too_large(limit, raw)
+    return b"".join(pieces)
 
 
 class EventReaders:

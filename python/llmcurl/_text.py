@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Any
+from typing import Any, Final
+
+from ._exceptions import ResponseTooLarge
 
 __all__ = ["LineDecoder", "TextDecoder", "charset_of", "decode_text", "known_encoding"]
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^;\s]+))", re.IGNORECASE)
+#: Most characters of a line: a server that never ends one cannot fill the memory.
+MAX_LINE: Final = 64 * 1024 * 1024
 # Not str.splitlines(): U+2028, U+0085 and others are text, also inside of JSON strings.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -72,11 +76,15 @@ class LineDecoder:
     r"""Text to lines without their ends. A line ends with \n, \r\n or \r and nothing else.
 
     A line is given as soon as its end is there: after a \r it is not waited for the \n.
+
+    Raises (when fed):
+        ResponseTooLarge: a line of more than `MAX_LINE` characters without an end in sight.
     """
 
-    __slots__ = ("_after_cr", "_parts")
+    __slots__ = ("_after_cr", "_parts", "_size")
 
     def __init__(self) -> None:
+        self._size = 0  # characters of the unfinished line
         self._parts: list[str] = []  # the unfinished line, joined once it ends
         self._after_cr = False
 
@@ -98,8 +106,12 @@ class LineDecoder:
             self._parts.append(lines[0])
             lines[0] = "".join(self._parts)
             self._parts.clear()
+            self._size = 0
         if rest:
             self._parts.append(rest)
+            self._size += len(rest)
+            if self._size > MAX_LINE:
+                raise ResponseTooLarge(f"a line has more than {MAX_LINE} characters")
         return lines
 
     def finish(self) -> list[str]:

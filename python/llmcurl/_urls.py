@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlencode, urljoin
 
 from ._exceptions import InvalidURL, UnsupportedProtocol
 from ._query import QueryParams, QueryParamTypes
-from ._redact import mask_url
+from ._redact import mask_query, mask_url
 
 __all__ = [
     "URL",
@@ -471,9 +471,11 @@ class URL:
 
     def __repr__(self) -> str:
         parts = self._parts
-        user, colon, _ = parts.userinfo.partition(":")
-        if colon:
-            parts = parts._replace(userinfo=f"{user}:[secure]")
+        if parts.userinfo:
+            user, colon, _ = parts.userinfo.partition(":")
+            parts = parts._replace(userinfo=f"{user}:[secure]" if colon else "[secure]")
+        if parts.query:
+            parts = parts._replace(query=mask_query(parts.query))
         return f"URL({parts.text()!r})"
 
 

@@ -168,6 +168,7 @@ def test_a_password_is_in_the_text_but_never_in_the_repr() -> None:
     url = URL("https://user:hush@example.com/?api_key=hush&a=1")
     assert "hush@" in str(url)
     assert repr(URL("https://user:hush@example.com/")) == "URL('https://user:[secure]@example.com/')"
+    assert "hush" not in repr(url) + repr(url.params) + repr(URL("https://hush@example.com/")) and "a=1" in repr(url)
     assert url.masked == "https://example.com/?api_key=***&a=1"
 
 
