@@ -233,7 +233,10 @@ class Binding:
         what has been."""
         for pool in self._pools.values():
             pool.close()
-        past = {name: count for name, count in self.stats().items() if name in _PAST}
+        try:
+            past = {name: count for name, count in self.stats().items() if name in _PAST}
+        except MemoryError:
+            past = {}  # closing goes on
         self._pools.clear()
         self.ready.clear()
         self.lists.clear()

@@ -48,10 +48,10 @@ def descriptors() -> int:
 
 class Driver:
     def __init__(self, name: str) -> None:
-        from fault import scenarios
-
         import llmcurl
         from llmcurl import _native
+
+        from fault import scenarios
 
         self.native = _native
         self.faults = Faults(_native.__file__)

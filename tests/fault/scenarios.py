@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import llmcurl
-from fault.faults import Faults
 from llmcurl import _native
 from servers.chaos import Chaos
 from servers.nginx import Nginx
 from servers.proxies import HttpProxy, SocksProxy
 from servers.sockets import blackhole, refused
 from servers.tls import Authority
+
+from fault.faults import Faults
 
 SCENARIOS: dict[str, Callable] = {}
 SYNC: set[str] = set()
@@ -77,10 +78,11 @@ class Trial:
     async def call(self, make: Callable[[], Awaitable[Any]], right: Callable[[Any], object] = bool) -> Any:
         try:
             result = await make()
+            good = right(result)
         except Exception as error:
             self.errors.append(error)
             return None
-        assert right(result), f"a wrong answer: {result!r}"
+        assert good, f"a wrong answer: {result!r}"
         return result
 
     async def fails(self, make: Callable[[], Awaitable[Any]], *kinds: type[BaseException]) -> None:
@@ -164,7 +166,7 @@ async def plain(trial: Trial) -> None:
         await trial.call(lambda: client.get(url("/encoded?as=gzip")), lambda r: r.text.startswith("compressed") or len(r.text) > 10)
         await trial.call(lambda: client.get(url("/ok?status=404")), lambda r: r.status_code == 404 and r.headers)
         with contextlib.suppress(MemoryError):
-            (await client.get(url("/ok?last"))).timings
+            assert (await client.get(url("/ok?last"))).timings
             client.stats()
 
 
@@ -443,10 +445,8 @@ async def closing(trial: Trial) -> None:
     for result in await outcomes(calls):
         assert isinstance(result, (llmcurl.ClientClosed, llmcurl.TransportError, MemoryError)), result
     calls.clear()
-    client = llmcurl.AsyncClient()
-    await trial.call(lambda: client.get(url("/ok")), ok)
-    held = [client]
-    del client
+    held = [llmcurl.AsyncClient()]
+    await trial.call(lambda: held[0].get(url("/ok")), ok)
     gc.collect()
     thread = threading.Thread(target=held.clear)
     thread.start()
