@@ -16,6 +16,7 @@ from ._limit import RateLimit
 from ._race import best_of, first_of
 from ._record import Attempt, CallRecord, Observer
 from ._records import FailedBefore
+from ._redis import LimitUnavailable
 from ._retry import Retry, RetryBudget, retry_after_of
 from ._watch import StreamTimeout
 
@@ -38,6 +39,7 @@ __all__ = [
     "Fallback",
     "Hedge",
     "HedgeStats",
+    "LimitUnavailable",
     "NoContentInTime",
     "Observer",
     "RateLimit",

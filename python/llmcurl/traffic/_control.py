@@ -170,15 +170,16 @@ async def _turn(call: CallRecord) -> None:
     limit = call.control.limit
     if limit is None:
         return
+    call.attempt.safety = NEVER_SENT  # as long as it waits
     if deadline is None:
         call.ticket = await limit.acquire(call)
-        return
-    try:
-        async with asyncio.timeout(deadline.remaining()):
-            call.ticket = await limit.acquire(call)
-    except TimeoutError as error:
-        call.attempt.safety = NEVER_SENT
-        raise DeadlineExceeded(call, "limit") from error
+    else:
+        try:
+            async with asyncio.timeout(deadline.remaining()):
+                call.ticket = await limit.acquire(call)
+        except TimeoutError as error:
+            raise DeadlineExceeded(call, "limit") from error
+    call.attempt.safety = ""
 
 
 def _seen(call: CallRecord, attempt: Attempt, error: Exception) -> Exception:

@@ -10,7 +10,7 @@ import threading
 import time
 from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ._bucket import BURST, Gate, Settings
 from ._feedback import said_by
@@ -18,6 +18,7 @@ from ._feedback import said_by
 if TYPE_CHECKING:
     from ..llm._types import Usage
     from ._record import CallRecord
+    from ._redis import SharedQueue
 
 __all__ = ["RateLimit", "Ticket"]
 
@@ -103,9 +104,14 @@ class RateLimit:
             a token per four bytes of the request, and as many for the answer as the last ones
             had (at most `max_tokens`). Either is corrected by the usage in the answer.
         adapt: whether refusals cut the limits.
+        redis: URL (redis://, rediss://, unix://) or `redis.asyncio.Redis`: the limit is shared by
+            all processes and machines that give the same `name`; needs ``llmcurl[redis]``.
+            Priorities hold inside of a process. `aclose` it at the end.
+        when_lost: Redis does not answer: "open" = each process keeps to the limit alone,
+            "closed" = calls fail with `LimitUnavailable`.
 
     Raises:
-        TypeError, ValueError: a number that is not above 0.
+        TypeError, ValueError: a number that is not above 0. ImportError: no redis library.
     """
 
     def __init__(
@@ -117,16 +123,21 @@ class RateLimit:
         burst: float = BURST,
         estimate: Callable[[CallRecord], float] | None = None,
         adapt: bool = True,
+        redis: Any = None,
+        name: str = "default",
+        when_lost: str = "open",
     ) -> None:
-        for name, value in (("rpm", rpm), ("tpm", tpm), ("concurrency", concurrency)):
+        for what, value in (("rpm", rpm), ("tpm", tpm), ("concurrency", concurrency)):
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"RateLimit: {name} must be a number or None, not {value!r}")
+                raise TypeError(f"RateLimit: {what} must be a number or None, not {value!r}")
             if not 0 < value < math.inf:
-                raise ValueError(f"RateLimit: {name} must be above 0, got {value!r}")
+                raise ValueError(f"RateLimit: {what} must be above 0, got {value!r}")
         if concurrency is not None and not isinstance(concurrency, int):
             raise TypeError(f"RateLimit: concurrency must be an int, not {concurrency!r}")
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"RateLimit: name must be a str that is not empty, not {name!r}")
         if not 0 <= burst <= 1:
             raise ValueError(f"RateLimit: burst must be between 0 and 1, got {burst!r}")
         self._settings = Settings(rpm, tpm, concurrency, burst)
@@ -141,6 +152,14 @@ class RateLimit:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_loop: asyncio.AbstractEventLoop | None = None
         self._gate = Gate(self._settings, adapt, time.monotonic())
+        self.name = name
+        self.when_lost = when_lost
+        self._redis = redis
+        self._shared: dict[asyncio.AbstractEventLoop, SharedQueue] = {}
+        if redis is not None:
+            from ._redis import check_redis
+
+            check_redis(redis, when_lost)
 
     # What users see -----------------------------------------------------------------------
 
@@ -149,11 +168,13 @@ class RateLimit:
     concurrency = property(lambda self: self._settings.concurrency, doc="Calls under way.")
 
     def stats(self) -> dict[str, float]:
-        """in_flight, waiting, and `factor`: the part of the limits in use after refusals."""
+        """in_flight, waiting (of this process), and `factor`: the part of the limits in use
+        after refusals (not known where it lies in Redis)."""
         with self._lock:
+            shared = list(self._shared.values())
             return {
-                "in_flight": self._gate.in_flight,
-                "waiting": self._waiting,
+                "in_flight": self._gate.in_flight + sum(queue.in_flight for queue in shared),
+                "waiting": self._waiting + sum(queue.waiting for queue in shared),
                 "factor": self._gate.factor(time.monotonic()),
             }
 
@@ -182,6 +203,9 @@ class RateLimit:
         tokens = self.tokens_of(call)
         if call.place < 0:
             call.place = next(self._numbers)
+        if self._redis is not None:
+            found: Ticket = await self._queue_of(loop).acquire(call, call.place, tokens)
+            return found
         with self._lock:
             self._reap()
             now = time.monotonic()
@@ -199,6 +223,39 @@ class RateLimit:
             raise
         assert waiter.ticket is not None
         return waiter.ticket
+
+    def _queue_of(self, loop: asyncio.AbstractEventLoop) -> SharedQueue:
+        found = self._shared.get(loop)
+        if found is None:
+            from ._redis import SharedQueue
+
+            with self._lock:
+                for other in [known for known in self._shared if known.is_closed()]:
+                    del self._shared[other]
+                found = self._shared[loop] = SharedQueue(self, self._redis, self.name, loop)
+        return found
+
+    def _take_alone(
+        self, tokens: float, loop: asyncio.AbstractEventLoop
+    ) -> tuple[Ticket | None, float]:
+        """A place by this process's own count, or seconds to wait."""
+        with self._lock:
+            now = time.monotonic()
+            wait = self._gate.take(now, tokens)
+            return (None, wait) if wait > 0.0 else (Ticket(self, tokens, now, loop), 0.0)
+
+    async def aclose(self) -> None:
+        """Of a limit in Redis: tells it what is left to tell, and closes the connections of
+        this loop. Calls that wait are cancelled."""
+        queue = self._shared.pop(asyncio.get_running_loop(), None)
+        if queue is not None:
+            await queue.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def _leave(self, waiter: _Waiter) -> None:
         """A waiter gave up: its place, or what it was just given, goes to the next."""
@@ -288,15 +345,7 @@ class RateLimit:
     ) -> None:
         now = time.monotonic()
         failed = status is not None and status >= 400
-        used = ticket.tokens
-        if not sent or failed:
-            used = 0.0
-        elif usage is not None and self._settings.tpm is not None:
-            counted = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-            if counted:
-                used = float(counted)
-                if usage.output_tokens:
-                    self._answer += (usage.output_tokens - self._answer) / 8.0
+        used = self._used(ticket.tokens, status, usage, sent)
         with self._lock:
             gate = self._gate
             gate.give_back(0.0 if sent else 1.0, ticket.tokens - used)
@@ -313,6 +362,17 @@ class RateLimit:
                     gate.told(now, said)
             if self._waiting:
                 self._pump()
+
+    def _used(self, tokens: float, status: int | None, usage: Usage | None, sent: bool) -> float:
+        """The tokens that an attempt cost. Teaches the estimate."""
+        if not sent or status is not None and status >= 400:
+            return 0.0
+        if usage is None or self._settings.tpm is None:
+            return tokens
+        counted = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        if usage.output_tokens:
+            self._answer += (usage.output_tokens - self._answer) / 8.0
+        return float(counted) if counted else tokens
 
     def __repr__(self) -> str:
         given = [
