@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any
 
 from _llm import connect
-from llmcurl.llm import LLMError, Reply
+from llmcurl import first_of
 from llmcurl.testing import Failure
 from llmcurl.testing import Reply as Answer
-
-
-async def first_of(calls: Iterable[Coroutine[Any, Any, Reply]]) -> Reply:
-    """The first reply; an error counts only if there is no reply at all."""
-    tasks = {asyncio.create_task(call) for call in calls}
-    failure: LLMError | None = None
-    try:
-        while tasks:
-            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                try:
-                    return task.result()
-                except LLMError as error:
-                    failure = error
-        raise failure or ValueError("no candidates")
-    finally:
-        # Cancelling a call closes its connection: the server stops, too.
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
 
 
 async def main() -> tuple[str, int]:
@@ -39,7 +16,8 @@ async def main() -> tuple[str, int]:
             mock.script(
                 Failure.overloaded(), Answer("slow", latency=30), Answer("fast", latency=0.05)
             )
-        reply = await first_of(llm.chat("Why is the sky blue?") for _ in range(3))
+        # Cancelling a call closes its connection: the server stops, too.
+        reply = await first_of(*(llm.chat("Why is the sky blue?") for _ in range(3)))
         while mock is not None and mock.stats.in_flight:  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(0.01)
         return reply.text, 0 if mock is None else mock.stats.disconnects

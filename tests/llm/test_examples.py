@@ -37,6 +37,12 @@ async def test_candidates(example):
     assert await example("candidates").main() == ("fast", 1)
 
 
+async def test_batch(example, tmp_path):
+    answers, restored = await example("batch").main(tmp_path / "answers.jsonl")
+    assert restored == 0 and answers["Name a river."] == "Name a river." and len(answers) == 6
+    assert await example("batch").main(tmp_path / "answers.jsonl") == (answers, 6)
+
+
 @pytest.mark.leaves_traces  # the loop keeps the thread of the sync tool
 async def test_tools(example):
     start = time.monotonic()
