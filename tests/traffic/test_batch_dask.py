@@ -13,6 +13,8 @@ from llmcurl import testing
 from llmcurl.llm import RateLimitError
 from llmcurl.testing import Failure
 from llmcurl.traffic._dask import _portable
+from servers import databases
+from servers.nginx import Missing
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = str(Path(testing.__file__).parents[2])
@@ -69,6 +71,23 @@ def test_batch_on_a_cluster(cluster, tmp_path, mock_llm):
     again = command(tmp_path, mock_llm, cluster, "--resume", "--retry-failed", "all")
     assert again.returncode == 0, again.stderr
     assert mock_llm.stats.requests == 301 and len(read(tmp_path)) == 300
+
+
+def test_the_workers_share_the_limit(cluster, tmp_path, mock_llm):
+    pytest.importorskip("redis")
+    mock_llm.configure(rpm=1200, rate_burst=0.02)  # 24 at once, then 20 a second
+    (tmp_path / "in.jsonl").write_text("".join(f'"text {number}"\n' for number in range(60)))
+    try:
+        with databases.redis() as url:
+            options = ["--redis", url, "--rpm", "900", "--retries", "0", "--concurrency", "60", "--chunk", "15"]
+            done = command(tmp_path, mock_llm, cluster, *options)
+    except Missing as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    assert done.returncode == 0, done.stderr
+    # each of the four chunks alone would have sent all of its calls within that minute's budget
+    assert mock_llm.stats.rate_limited == 0 and len(read(tmp_path)) == 60
 
 
 def test_nobody_at_that_address(tmp_path, mock_llm):

@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rpm", type=_above, metavar="N", help="requests per minute, at most")
     add("--tpm", type=_above, metavar="N", help="tokens per minute, at most")
     add("--redis", metavar="URL", help="share these limits with others through this Redis")
+    add("--limit-name", default="default", metavar="NAME", help="of the limit in that Redis")
     add("--retries", type=int, default=4, metavar="N", help="further attempts (default: 4)")
     add("--deadline", type=_above, metavar="S", help="seconds for a line, with all its attempts")
     add("--timeout", type=_above, metavar="S", help="seconds for each phase of an attempt")
@@ -98,6 +99,7 @@ def _spec(args: argparse.Namespace) -> Spec:
         args.rpm,
         args.tpm,
         args.redis,
+        args.limit_name,
         args.idempotency,
     )
 

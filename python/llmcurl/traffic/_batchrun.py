@@ -39,7 +39,8 @@ class Spec(msgspec.Struct, frozen=True):
         override: `model` also for lines that name another one.
         defaults: parameters of lines that do not give them.
         retries: further attempts. timeout, deadline: seconds. rpm, tpm: see `RateLimit`.
-        redis: URL under which the limit is shared; None: this process alone.
+        redis, limit_name: where, and under which name, the limit is shared; None: this process
+            alone.
         idempotency: an Idempotency-Key goes with each line, the same in each run.
     """
 
@@ -54,6 +55,7 @@ class Spec(msgspec.Struct, frozen=True):
     rpm: float | None = None
     tpm: float | None = None
     redis: str | None = None
+    limit_name: str = "default"
     idempotency: bool = False
 
 
@@ -72,8 +74,9 @@ class _Body(msgspec.Struct):
 _decode_body = msgspec.json.Decoder(_Body).decode
 
 
-def client_of(spec: Spec) -> LLM:
-    """The client. Raises: as its class."""
+@asynccontextmanager
+async def client_of(spec: Spec) -> AsyncIterator[LLM]:
+    """The client, while the block lasts. Raises: as its class."""
     options: dict[str, Any] = {"model": spec.model}
     if spec.base_url is not None:
         options["base_url"] = spec.base_url
@@ -83,14 +86,20 @@ def client_of(spec: Spec) -> LLM:
         options["deadline"] = spec.deadline
     if spec.retries:
         options["retry"] = Retry(attempts=spec.retries + 1)
-    if spec.rpm is not None or spec.tpm is not None:
-        options["limit"] = limit_of(spec)
-    return PROVIDERS[spec.provider](**options)
-
-
-def limit_of(spec: Spec) -> RateLimit:
-    """The limit of a spec that has one."""
-    return RateLimit(rpm=spec.rpm, tpm=spec.tpm)
+    if spec.rpm is None and spec.tpm is None:
+        async with PROVIDERS[spec.provider](**options) as llm:
+            yield llm
+        return
+    shared: dict[str, Any] = {}
+    if spec.redis is not None:
+        # A limit that cannot be shared would be exceeded: then the lines fail, and are resumed.
+        shared = {"redis": spec.redis, "name": spec.limit_name, "when_lost": "closed"}
+    limit = RateLimit(spec.rpm, spec.tpm, **shared)
+    try:
+        async with PROVIDERS[spec.provider](**options, limit=limit) as llm:
+            yield llm
+    finally:
+        await limit.aclose()
 
 
 @asynccontextmanager

@@ -123,8 +123,9 @@ class _Chunks:
 class _Kept:
     """The client of a worker, used by all its chunks."""
 
-    def __init__(self, llm: LLM) -> None:
-        self.llm = llm
+    def __init__(self, spec: Spec) -> None:
+        self.opening = client_of(spec)
+        self.llm: LLM | None = None
         self.users = 0
         self.closing: asyncio.TimerHandle | None = None
 
@@ -138,12 +139,14 @@ async def carry_out(spec: Spec, form: Form, items: list[Item]) -> list[Answer | 
     key = (id(loop), pickle.dumps((spec, form)))
     kept = _kept.get(key)
     if kept is None:
-        kept = _kept[key] = _Kept(client_of(spec))
+        kept = _kept[key] = _Kept(spec)
     kept.users += 1
     if kept.closing is not None:
         kept.closing.cancel()
         kept.closing = None
     try:
+        if kept.llm is None:  # entering it awaits nothing
+            kept.llm = await kept.opening.__aenter__()
         call = sender_of(kept.llm, spec, form)
         results = await asyncio.gather(*map(call, items), return_exceptions=True)
     finally:
@@ -157,7 +160,7 @@ def _let_go(key: tuple[int, bytes]) -> None:
     kept = _kept.get(key)
     if kept is not None and not kept.users:
         del _kept[key]
-        closing = asyncio.ensure_future(kept.llm.aclose())
+        closing = asyncio.ensure_future(kept.opening.__aexit__(None, None, None))
         _ending.add(closing)
         closing.add_done_callback(_ending.discard)
 
