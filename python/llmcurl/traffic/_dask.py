@@ -165,7 +165,7 @@ def _let_go(key: tuple[int, bytes]) -> None:
         closing.add_done_callback(_ending.discard)
 
 
-_ending: set[asyncio.Future[None]] = set()
+_ending: set[asyncio.Future[Any]] = set()
 
 
 def _portable(result: Any) -> Any:
