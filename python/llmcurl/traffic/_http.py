@@ -116,7 +116,7 @@ async def controlled(binding: Binding, request: Request, plan: Plan, call: CallR
     response = await conduct(call, once)
     response._attach(attempts=tuple(call.attempts))
     if plan.stream:
-        call.attempt.response = None  # it knows the call from here on
+        call.attempt.let_go()
         response._stream = _Held(response._stream, call)
     return response
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._config import TimeoutTypes, Unset
@@ -71,7 +72,7 @@ class Job:
             control,
             kind=self.kind,
             method="POST",
-            url=URL(self.url).masked,
+            url=_shown(self.url),
             provider=self.llm.provider,
             model=self.model,
             body=self.body,
@@ -90,6 +91,12 @@ class Job:
         )
         attempt.answer(response)
         return response
+
+
+@lru_cache(maxsize=256)
+def _shown(url: str) -> str:
+    """Without secrets. Clients use the same few."""
+    return URL(url).masked
 
 
 def _same(times: Milliseconds) -> Milliseconds:

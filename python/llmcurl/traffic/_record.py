@@ -36,12 +36,12 @@ class Attempt:
         retry_after: seconds the server asked to wait, None if it did not.
         retry_in: seconds until the next attempt, None if there is none.
         response: while the attempt lasts, its HTTP response (not of `AsyncClient.stream`, once
-            that is handed out). headers: of the response.
+            that is handed out). headers: of that response.
     """
 
     __slots__ = (
-        "begun", "ended", "error", "headers", "message", "number", "response", "retry_after", "retry_in",
-        "safety", "started", "status",
+        "_told", "begun", "ended", "error", "message", "number", "response", "retry_after",
+        "retry_in", "safety", "started", "status",
     )  # fmt: skip
 
     def __init__(self, number: int, begun: float) -> None:
@@ -56,13 +56,30 @@ class Attempt:
         self.retry_after: float | None = None
         self.retry_in: float | None = None
         self.response: Response | None = None
-        self.headers: Headers | None = None
+        self._told: Headers | None = None
 
     def answer(self, response: Response) -> None:
         """The head of an answer is there."""
         self.response = response
-        self.headers = response.headers
         self.status = response.status_code
+
+    def let_go(self) -> None:
+        """The response is handed out, and will know the call: it is not held any longer."""
+        self._told = self.told
+        self.response = None
+
+    @property
+    def headers(self) -> Headers | None:
+        """Of the response."""
+        return None if self.response is None else self.response.headers
+
+    @property
+    def told(self) -> Headers | None:
+        """The headers, if they say something about limits."""
+        response = self.response
+        if response is None or b"ratelimit" not in response._head.lower():
+            return self._told
+        return response.headers
 
     @property
     def waited(self) -> float:
@@ -78,11 +95,11 @@ class Attempt:
         return {
             name: getattr(self, name)
             for name in self.__slots__
-            if name not in ("response", "headers")
+            if name not in ("response", "_told")
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.response = self.headers = None
+        self.response = self._told = None
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -214,14 +231,14 @@ class CallRecord:
         if ticket is not None:
             ticket.settle(
                 status=attempt.status,
-                headers=attempt.headers,
+                headers=attempt.told,
                 usage=self.usage,
                 retry_after=attempt.retry_after,
                 sent=attempt.safety != "never_sent",
             )
         if self.control.observers:
             self.tell("attempt_ended", attempt, error)
-        attempt.response = attempt.headers = None
+        attempt.response = attempt._told = None
 
     def finish(self, error: BaseException | None = None) -> None:
         """The call is over; a stream's: when it was read to its end, failed or was left.
