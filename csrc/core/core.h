@@ -71,6 +71,8 @@ typedef enum lc_state {
 /* A request header list, shared by all calls that send the same. */
 typedef struct lc_headers {
   struct curl_slist *list; /* owned */
+  struct curl_slist *usual; /* borrowed from `list`: without the line that keeps libcurl from asking
+                               "Expect: 100-continue", which it does for large bodies only */
   _Atomic uint32_t refs; /* the last may go on any thread */
   uint32_t bytes; /* on the wire, about */
 } lc_headers;
@@ -170,6 +172,7 @@ struct lc_slot {
   lc_xfer *xfer; /* borrowed: the transfer being run, NULL when free */
   lc_target *target; /* owned reference: the URL it was set to */
   lc_headers *headers; /* owned reference: the list it was set to */
+  struct curl_slist *list; /* borrowed from `headers`: the part of it */
   uint8_t method; /* lc_method + 1, 0 = unknown */
   uint8_t body_kind; /* 0 unknown, 1 none, 2 bytes, 3 fed */
   uint8_t http_version;

@@ -21,6 +21,10 @@ lc_rc lc_headers_add(lc_headers *h, const char *line)
   struct curl_slist *list = curl_slist_append(h->list, line);
   if(!list)
     return LC_ERR_NOMEM;
+  if(!h->list && !strcmp(line, "expect:"))
+    h->usual = NULL;
+  else if(!h->usual)
+    h->usual = h->list ? h->list->next : list; /* the line just added */
   h->list = list;
   h->bytes += (uint32_t)strlen(line) + 2;
   return LC_OK;

@@ -11,7 +11,7 @@
 
 /* Returns an owned, empty list; NULL = no memory. */
 lc_headers *lc_headers_new(void);
-/* Adds one line "Name: value" (NUL-terminated). */
+/* Adds one line "Name: value" (NUL-terminated). "expect:" must come first, if at all. */
 lc_rc lc_headers_add(lc_headers *h, const char *line);
 lc_headers *lc_headers_ref(lc_headers *h);
 void lc_headers_unref(lc_headers *h);

@@ -28,6 +28,7 @@
 
 #define RECV_BUFFER 16384L
 #define UPLOAD_BUFFER 16384L
+#define SMALL_BODY 65536 /* libcurl asks "Expect: 100-continue" above 1 MiB (CURLOPT_EXPECT_100_TIMEOUT_MS(3)) */
 #define NO_LIMIT_MS 0x7fffffffL /* libcurl's own connect limit of 300 s would come first */
 
 enum { BODY_UNKNOWN = 0, BODY_NONE, BODY_BYTES, BODY_FED };
@@ -420,6 +421,7 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
   CURLcode code;
   int kind = x->feeding ? BODY_FED : (x->body || x->method == LC_POST || x->method == LC_PUT || x->method == LC_PATCH) ? BODY_BYTES : BODY_NONE;
   long version = version_option(slot->pool, x);
+  struct curl_slist *list = NULL;
 
   slot->error[0] = '\0';
   slot->tries = 0;
@@ -443,10 +445,13 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
     lc_target_unref(slot->target);
     slot->target = lc_target_ref(x->target);
   }
-  if(slot->headers != x->headers) {
-    SET(CURLOPT_HTTPHEADER, x->headers ? x->headers->list : NULL);
+  if(x->headers)
+    list = kind != BODY_FED && x->body_len <= SMALL_BODY ? x->headers->usual : x->headers->list;
+  if(slot->headers != x->headers || slot->list != list) {
+    SET(CURLOPT_HTTPHEADER, list);
     lc_headers_unref(slot->headers);
     slot->headers = lc_headers_ref(x->headers);
+    slot->list = list;
   }
   code = load_method(slot, x, kind);
   if(code)

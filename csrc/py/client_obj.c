@@ -14,13 +14,13 @@
 
 typedef struct {
   PyObject_HEAD
-  /* owned: (loop, ready, lists, encode) of the binding in use, or None: nothing is plain.
+  /* owned: (ready, lists, encode) of the binding in use, or None: nothing is plain.
      ready: url -> (call function of a pool, Target). lists: is it JSON -> HeaderList.
      encode: object -> JSON as bytes. */
   PyObject *plain;
 } ClientObject;
 
-enum { PLAIN_LOOP = 0, PLAIN_READY, PLAIN_LISTS, PLAIN_ENCODE, PLAIN_SIZE };
+enum { PLAIN_READY = 0, PLAIN_LISTS, PLAIN_ENCODE, PLAIN_SIZE };
 
 /* self.request(method, *args, **named) */
 static PyObject *by_request(PyObject *op, const mod_state *st, lc_method method, PyObject *const *args, Py_ssize_t n, PyObject *names)
@@ -57,13 +57,28 @@ static TargetObject *target_of(PyObject *plain, PyObject *url, const mod_state *
   return (TargetObject *)target;
 }
 
+/* 1 when the reactor's loop is the one that runs in this thread, -1 + exception. */
+static int at_home(const ReactorObject *reactor, const mod_state *st)
+{
+  PyObject *loop;
+  /* a task woken by the drain runs in it; asyncio's own answer costs a system call */
+  if(reactor->draining && !lc_reactor_foreign(reactor))
+    return 1;
+  loop = PyObject_CallNoArgs(st->running_loop);
+  if(!loop)
+    return -1;
+  Py_DECREF(loop); /* only compared */
+  return loop == reactor->loop;
+}
+
 /* The Call, or NULL without an exception: not plain; *failed: with one. */
 static PyObject *straight(ClientObject *self, const mod_state *st, lc_method method, PyObject *const *args, Py_ssize_t n,
                           PyObject *names, int *failed)
 {
-  PyObject *plain = self->plain, *content = NULL, *json = NULL, *body = NULL, *loop, *headers, *call = NULL;
+  PyObject *plain = self->plain, *content = NULL, *json = NULL, *body = NULL, *headers, *call = NULL;
   Py_ssize_t i, named = names ? PyTuple_GET_SIZE(names) : 0;
   TargetObject *target;
+  int here;
 
   if(!plain || !PyTuple_CheckExact(plain) || PyTuple_GET_SIZE(plain) != PLAIN_SIZE || n != 1 || !PyUnicode_CheckExact(args[0]))
     return NULL;
@@ -83,20 +98,15 @@ static PyObject *straight(ClientObject *self, const mod_state *st, lc_method met
     content = NULL;
   if(content && (json || !PyBytes_CheckExact(content)))
     return NULL;
-  loop = PyObject_CallNoArgs(st->running_loop);
-  if(!loop)
-    goto error;
-  Py_DECREF(loop); /* only compared; it is running */
-  if(loop != PyTuple_GET_ITEM(plain, PLAIN_LOOP))
-    return NULL;
-  Py_INCREF(plain); /* encoding may run Python code, which may change the client */
   target = target_of(plain, args[0], st);
   headers = target ? PyDict_GetItemWithError(PyTuple_GET_ITEM(plain, PLAIN_LISTS), json ? Py_True : Py_False) : NULL;
-  if(!headers || !Py_IS_TYPE(headers, st->headers_type)) {
+  here = headers && Py_IS_TYPE(headers, st->headers_type) ? at_home(target->pool->reactor, st) : 0;
+  if(here <= 0) {
     *failed = PyErr_Occurred() != NULL;
-    Py_DECREF(plain);
     return NULL;
   }
+  /* encoding may run Python code, which may change the client */
+  Py_INCREF(plain);
   Py_INCREF(target);
   Py_INCREF(headers);
   if(json)
@@ -109,11 +119,8 @@ static PyObject *straight(ClientObject *self, const mod_state *st, lc_method met
   Py_DECREF(headers);
   Py_DECREF(target);
   Py_DECREF(plain);
-  if(call)
-    return call;
-error:
-  *failed = 1;
-  return NULL;
+  *failed = !call;
+  return call;
 }
 
 static PyObject *start(PyObject *op, lc_method method, PyObject *const *args, Py_ssize_t n, PyObject *names)

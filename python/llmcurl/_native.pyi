@@ -110,7 +110,6 @@ class ClientCalls:
 
     _plain: (
         tuple[
-            asyncio.AbstractEventLoop,
             dict[str, tuple[Callable[..., Call], Target]],
             dict[Any, HeaderList],
             Callable[[Any], bytes],

@@ -72,19 +72,24 @@ def reactor_for(loop: asyncio.AbstractEventLoop) -> Reactor:
 
 def header_list(headers: Headers) -> HeaderList:
     """Headers as libcurl takes them. "Name;" sends an empty value, "Name:" keeps libcurl from
-    adding a header of its own (CURLOPT_HTTPHEADER(3))."""
+    adding a header of its own (CURLOPT_HTTPHEADER(3)). Each line costs libcurl time in every
+    call, so what it sends by itself is left to it."""
     lines = []
     present = set()
     for name, value in headers.raw:
-        if name.lower() == b"content-length":
+        lower = name.lower()
+        if lower == b"content-length":
             continue  # libcurl's: it knows the body
+        if lower == b"accept" and value == b"*/*" and len(headers.get_list("accept")) == 1:
+            present.add(lower)
+            continue  # libcurl's, too
         lines.append(name + b": " + value if value.strip() else name + b";")
-        present.add(name.lower())
+        present.add(lower)
     lines.extend(
-        name + b":"
-        for name in (b"accept", b"content-type", b"expect", b"user-agent")
-        if name not in present
+        name + b":" for name in (b"accept", b"content-type", b"user-agent") if name not in present
     )
+    if b"expect" not in present:
+        lines.insert(0, b"expect:")  # first: only large bodies need it
     return HeaderList(lines, headers)
 
 
@@ -166,7 +171,7 @@ class Binding:
         self._pools: dict[Proxy | None, Pool] = {}
         self.ready: dict[str, tuple[Callable[..., Call], Target]] = {}
         self.lists: dict[Any, HeaderList] = {}
-        self.plain = (loop, self.ready, self.lists, native_encode_json)
+        self.plain = (self.ready, self.lists, native_encode_json)
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def prepare(self, url: URL) -> tuple[Callable[..., Call], Target]:
