@@ -324,7 +324,8 @@ void lc_watch_served(lc_reactor *r, int64_t now)
     pthread_cond_signal(&w->news);
   }
   s->since = s->tell_at = 0;
-  memcpy(s->late, s->seen, s->seen_count * sizeof(*s->seen));
+  if(s->seen_count) /* without memory for them there are neither */
+    memcpy(s->late, s->seen, s->seen_count * sizeof(*s->seen));
   s->late_count = s->seen_count;
   s->seen_count = 0;
   pthread_mutex_unlock(&w->lock);

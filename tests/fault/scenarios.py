@@ -101,7 +101,7 @@ class Trial:
         async with llmcurl.AsyncClient(**options) as client:
             yield client
             self.disarm()
-            answer = await client.get(self.world.chaos.url("/ok?after"))
+            answer = await client.get(self.world.chaos.url("/ok?after"), timeout=30)
             assert answer.status_code == 200
 
 
