@@ -89,12 +89,12 @@ uint64_t lc_watch_add(lc_watch *w, lc_reactor *r, int64_t threshold)
     pthread_mutex_unlock(&w->lock);
     return s->token;
   }
-  if(!s->seen) {
+  if(!s->seen)
     s->seen = lc_calloc(LC_SEEN, sizeof(*s->seen));
+  if(!s->late)
     s->late = lc_calloc(LC_SEEN, sizeof(*s->late));
-    if(!s->seen || !s->late)
-      return 0; /* freed with the reactor */
-  }
+  if(!s->seen || !s->late)
+    return 0; /* freed with the reactor; the next one who asks tries again */
   pthread_mutex_lock(&w->lock);
   s->watch = w;
   s->token = ++w->tokens;
@@ -324,8 +324,7 @@ void lc_watch_served(lc_reactor *r, int64_t now)
     pthread_cond_signal(&w->news);
   }
   s->since = s->tell_at = 0;
-  if(s->seen_count) /* without memory for them there are neither */
-    memcpy(s->late, s->seen, s->seen_count * sizeof(*s->seen));
+  memcpy(s->late, s->seen, s->seen_count * sizeof(*s->seen));
   s->late_count = s->seen_count;
   s->seen_count = 0;
   pthread_mutex_unlock(&w->lock);

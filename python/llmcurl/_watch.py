@@ -212,23 +212,30 @@ class _Watcher:
 
     def _run(self) -> None:
         while True:
-            found = self._native.wait()
-            if found is None:
-                with self._lock:
-                    if self._native.count() == 0:
-                        self._watched.clear()
-                        self._thread = None
-                        return
-                if sys.is_finalizing() or _stopping:
+            try:
+                if not self._round():
                     return
-                continue
-            number, over, seconds, thread = found
-            watched = self._watched.get(number)
-            if watched is not None:
-                try:
-                    self._look(watched, over, seconds, thread)
-                except Exception:
-                    logger.exception("a blocked loop could not be reported")
+            except MemoryError:
+                continue  # the next report has better luck
+
+    def _round(self) -> bool:
+        """Waits for one report; False when nothing is left to be watched."""
+        found = self._native.wait()
+        if found is None:
+            with self._lock:
+                if self._native.count() == 0:
+                    self._watched.clear()
+                    self._thread = None
+                    return False
+            return not (sys.is_finalizing() or _stopping)
+        number, over, seconds, thread = found
+        watched = self._watched.get(number)
+        if watched is not None:
+            try:
+                self._look(watched, over, seconds, thread)
+            except Exception:
+                logger.exception("a blocked loop could not be reported")
+        return True
 
     def _look(self, watched: _Watched, over: bool, seconds: float, ident: int) -> None:
         if not over:
