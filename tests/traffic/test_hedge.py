@@ -97,19 +97,26 @@ async def test_the_cap_holds_whatever_the_server_does(llm, mock_llm):
     assert 200 <= mock_llm.stats.requests <= 220
 
 
-async def test_no_copies_before_the_quantile_is_known_then_all_that_are_late(llm, mock_llm):
-    late = 3
-    replies = [Reply("ok", latency=0.02)] * 57
-    for place in (5, 20, 40):
-        replies.insert(place, SLOW)
-    mock_llm.script(*replies)
-    hedge = Hedge(llm, after="p90", max_extra=1.0)
-    # all at once: nothing is known when they begin
-    done = await asyncio.gather(*(hedge.chat("x") for _ in range(60)))
-    assert len(done) == 60 and all(reply.text != "slow" for reply in done)
-    stats = hedge.stats()
-    assert late <= stats.extra <= 30 and 0.02 <= stats.after["chat"] < 10
-    await until(lambda: mock_llm.stats.disconnects >= late)
+async def test_no_copies_before_the_quantile_is_known_then_all_that_are_late():
+    late = {"5", "20", "40"}
+    seen: set[str] = set()
+
+    def answer(request):
+        text = request.json["messages"][0]["content"]
+        if text in late and text not in seen:
+            seen.add(text)
+            return SLOW
+        return Reply("quick", latency=0.02)
+
+    async with MockLLM(reply=answer) as mock:
+        async with OpenAI(base_url=mock.openai_url, api_key="k", model="m") as llm:
+            hedge = Hedge(llm, after="p90", max_extra=1.0)
+            # all at once: nothing is known when they begin
+            done = await asyncio.gather(*(hedge.chat(str(n)) for n in range(60)))
+            assert [reply.text for reply in done] == ["quick"] * 60 and seen == late
+            stats = hedge.stats()
+            assert len(late) <= stats.extra <= 40 and 0.02 <= stats.after["chat"] < 10
+            await until(lambda: mock.stats.disconnects >= len(late))
 
 
 async def test_run_and_embed(llm, mock_llm):
