@@ -6,8 +6,8 @@ PY := .venv/bin/python
 ARGS ?=
 T ?= 60
 .DEFAULT_GOAL := help
-.PHONY: help setup demo info test test-py test-c fuzz fault asan debug lint types bench bench-quick \
-  cov sdist-test clean distclean
+.PHONY: help setup demo info test test-py test-sdks new-user test-c fuzz fault asan debug lint types \
+  bench bench-quick cov sdist-test clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,14 @@ test: ## everything: C tests, the suite under ASan + UBSan, then the suite itsel
 test-py: ## pytest only
 	@scripts/bootstrap test
 	@$(PY) -m pytest $(ARGS)
+
+test-sdks: ## the frameworks of docs/sdks.md, each set in an environment of its own
+	@scripts/bootstrap test
+	@scripts/sdks $(ARGS)
+
+new-user: ## a wheel into a fresh venv, and README's lines for the OpenAI SDK as they stand
+	@scripts/bootstrap test
+	@scripts/new-user
 
 test-c: ## the C tests of csrc/core, under ASan + UBSan
 	@scripts/bootstrap test
