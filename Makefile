@@ -6,7 +6,7 @@ PY := .venv/bin/python
 ARGS ?=
 T ?= 60
 .DEFAULT_GOAL := help
-.PHONY: help setup demo info test test-py test-sdks new-user test-c fuzz fault asan debug lint types \
+.PHONY: help setup demo info test test-py test-sdks test-c fuzz fault asan debug lint types \
   bench bench-quick cov sdist-test clean distclean
 
 help: ## this list
@@ -31,13 +31,10 @@ test-py: ## pytest only
 	@scripts/bootstrap test
 	@$(PY) -m pytest $(ARGS)
 
-test-sdks: ## the frameworks of docs/sdks.md, each set in an environment of its own
-	@scripts/bootstrap test
-	@scripts/sdks $(ARGS)
-
-new-user: ## a wheel into a fresh venv, and README's lines for the OpenAI SDK as they stand
+test-sdks: ## docs/sdks.md and README as they stand: a new user's venv, environments for the frameworks
 	@scripts/bootstrap test
 	@scripts/new-user
+	@scripts/sdks $(ARGS)
 
 test-c: ## the C tests of csrc/core, under ASan + UBSan
 	@scripts/bootstrap test

@@ -163,7 +163,7 @@ def test_no_report_is_success():
     assert reports.main([]) == 0
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "asan", "test", "sdist-test", "venv"])
+@pytest.mark.parametrize("name", ["bootstrap", "asan", "test", "sdist-test", "venv", "sdks", "new-user"])
 def test_scripts_are_executable_and_parse(name):
     path = ROOT / "scripts" / name
     assert os.access(path, os.X_OK)
