@@ -298,6 +298,8 @@ class Response(RawResponse, StatusKind, EventReaders):
             found = Timings.from_raw(self._timings)
             if self._get("delivered") is not None:
                 found = replace(found, done=None, delivered=None)
+        if found.attempts is None and (attempts := self._get("attempts")):
+            found = replace(found, attempts=len(attempts))
         return found  # type: ignore[no-any-return]
 
     @property

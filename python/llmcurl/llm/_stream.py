@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
@@ -12,7 +13,7 @@ from typing import Any, NoReturn, Protocol
 import msgspec
 
 from .._exceptions import RequestError
-from .._models import Response
+from .._models import Response, Timings
 from .._native import DeltaParser
 from ._errors import InvalidReply, LLMError, StreamInterrupted, error_of_event
 from ._events import too_large
@@ -79,8 +80,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_asm", "_ended", "_error", "_finished", "_first", "_generators", "_items", "_open",
-        "_parser", "_read", "_source", "_started", "_whole", "response",
+        "_asm", "_delay", "_ended", "_error", "_finished", "_first", "_generators", "_items", "_latest",
+        "_open", "_parser", "_read", "_source", "_started", "_whole", "response",
     )  # fmt: skip
 
     response: Response
@@ -105,7 +106,9 @@ class Stream:
         self._error: Exception | None = None
         self._whole: Reply | None = None
         self._started = 0.0
-        self._first: float | None = None
+        self._first: float | None = None  # when the first token was read
+        self._latest = 0.0  # when the latest events were
+        self._delay: float | None = None  # how long the first token had been there by then
 
     # The block ----------------------------------------------------------------------------
 
@@ -143,7 +146,7 @@ class Stream:
         traceback: TracebackType | None,
     ) -> None:
         self._take_unread()
-        self.response._close_stream()
+        self._close()
         for generator in self._generators:
             try:
                 await generator.aclose()
@@ -262,6 +265,8 @@ class Stream:
             text = f"an event of the stream is not what it should be: {error}"
             self._fail(self._make(InvalidReply, text, data), error)
         if deltas:
+            if self._first is None and any(d.text or d.reasoning or d.tool_call for d in deltas):
+                self._first = self._latest
             self._items = chain(deltas, self._items)
 
     async def _more(self) -> bool:
@@ -288,15 +293,25 @@ class Stream:
         except ValueError as error:
             self._fail(too_large(error, self.response))
         if items:
+            now = self._latest = time.monotonic()
             if self._first is None:
-                self._first = time.monotonic()
+                self._delay = now - getattr(self.response._stream, "arrived", now)
+                if any(type(item) is str and item for item in items):
+                    self._first = now
             self._items = iter(items)
         self._finished = not chunk
         return True
 
+    def _close(self) -> None:
+        """Nothing more is read; the response keeps the times of the tokens."""
+        response = self.response
+        if self._first is not None and not response._get("closed"):
+            response._attach(timings=self.timings)
+        response._close_stream()
+
     def _end(self) -> None:
         self._ended = True
-        self.response._close_stream()
+        self._close()
         if not self._asm.done:
             text = "the stream ended before the reply was complete"
             self._fail(self._make(StreamInterrupted, text))
@@ -314,7 +329,7 @@ class Stream:
     def _fail(self, error: Exception, cause: BaseException | None = None) -> NoReturn:
         self._error = error
         self._items = iter(())
-        self.response._close_stream()
+        self._close()
         raise error from cause
 
     # What is known so far -------------------------------------------------------------------
@@ -349,8 +364,26 @@ class Stream:
 
     @property
     def first_token_after(self) -> float | None:
-        """Seconds from the request to the first event, None before it."""
+        """Seconds from the request to the first token (of text, reasoning or a tool call), None
+        before it. `timings.loop_delay` says how much of it was this process's own delay."""
         return None if self._first is None else self._first - self._started
+
+    @property
+    def timings(self) -> Timings:
+        """When each phase was done, the first and the latest token included."""
+        found = self.response.timings
+        if self._first is None or found.first_token is not None:
+            return found
+        response = self.response
+        delivered = response._get("delivered")
+        # seconds since the call was made, as all of them
+        begun = self._started if delivered is None else delivered - response._timings[7]
+        return replace(
+            found,
+            first_token=self._first - begun,
+            last_token=self._latest - begun,
+            loop_delay=self._delay,
+        )
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "failed" if self._error else "open"

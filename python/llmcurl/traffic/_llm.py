@@ -121,4 +121,7 @@ async def call_llm(
             call.usage = getattr(result, "usage", None)
         return result
 
-    return await conduct(call, once)
+    result = await conduct(call, once)
+    response: Response = result.response  # type: ignore[attr-defined]  # Reply, Embeddings
+    response._attach(attempts=tuple(call.attempts))
+    return result

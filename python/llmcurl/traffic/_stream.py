@@ -58,6 +58,7 @@ class ControlledStream(Stream):
         self._call = job.record(self._call.control)
         await conduct(self._call, self._attempt)
         self._handed_out = True
+        self.response._attach(attempts=tuple(self._call.attempts))
         if self._ended:
             self._over(None)
         return self
