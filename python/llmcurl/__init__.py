@@ -55,6 +55,7 @@ from ._version import __version__
 from ._watch import LoopBlock
 
 if _TYPE_CHECKING:
+    from ._preflight import raise_fd_limit
     from .llm import (
         Anthropic,
         AuthenticationError,
@@ -176,6 +177,7 @@ __all__ = [
     "batch",
     "best_of",
     "first_of",
+    "raise_fd_limit",
 ]
 
 _LLM = frozenset(
@@ -231,4 +233,8 @@ def __getattr__(name: str) -> object:
         from . import traffic
 
         return getattr(traffic, name)
+    if name == "raise_fd_limit":
+        from ._preflight import raise_fd_limit
+
+        return raise_fd_limit
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("batch", "chat", "demo", "info", "mock")
+COMMANDS = ("batch", "chat", "demo", "doctor", "info", "mock")
 """Names of the command modules, in the order of the help."""
 
 

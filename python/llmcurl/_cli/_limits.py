@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-RESERVE = 64
-"""Descriptors left for the process itself: standard streams, the loop, the reactor's own, DNS, logs."""
+from .._preflight import RESERVE
+
+__all__ = ["RESERVE", "calls_allowed", "fd_limits", "make_room"]
 
 
 def fd_limits() -> tuple[int, int] | None:
