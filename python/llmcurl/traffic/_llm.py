@@ -122,6 +122,8 @@ async def call_llm(
         return result
 
     result = await conduct(call, once)
-    response: Response = result.response  # type: ignore[attr-defined]  # Reply, Embeddings
-    response._attach(attempts=tuple(call.attempts))
+    # a Reply or Embeddings; a batch takes the answer as it is
+    response: Response | None = getattr(result, "response", None)
+    if response is not None:
+        response._attach(attempts=tuple(call.attempts))
     return result

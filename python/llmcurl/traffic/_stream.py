@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from .._config import Unset
 from .._exceptions import HTTPError, ReadTimeout, TimeoutException
-from .._models import Response
+from .._models import Response, Timings
 from ..llm._errors import StreamTimedOut
 from ..llm._http import Milliseconds
 from ..llm._stream import Stream
@@ -49,6 +50,11 @@ class ControlledStream(Stream):
         """What is known of the call and its attempts."""
         return self._call
 
+    @property
+    def timings(self) -> Timings:
+        """As of `Stream`, and how many attempts there were."""
+        return replace(super().timings, attempts=len(self._call.attempts))
+
     async def __aenter__(self) -> Stream:
         if self._open is None:
             raise RuntimeError("a stream can be entered once only")
@@ -58,7 +64,6 @@ class ControlledStream(Stream):
         self._call = job.record(self._call.control)
         await conduct(self._call, self._attempt)
         self._handed_out = True
-        self.response._attach(attempts=tuple(self._call.attempts))
         if self._ended:
             self._over(None)
         return self
