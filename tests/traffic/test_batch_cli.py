@@ -226,6 +226,12 @@ def test_options_that_do_not_go_together(files, capsys, options):
     assert capsys.readouterr().err
 
 
+def test_options_of_plain_lines(files, capsys):
+    files.write(request(1))
+    assert files.run("--base-url", "http://127.0.0.1:1", "--max-tokens", "5") == 2
+    assert "plain lines" in capsys.readouterr().err
+
+
 def test_no_key_and_no_file(files, capsys, monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)

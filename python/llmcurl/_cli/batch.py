@@ -60,10 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--redis", metavar="URL", help="share these limits with others through this Redis")
     add("--limit-name", default="default", metavar="NAME", help="of the limit in that Redis")
     add("--retries", type=int, default=4, metavar="N", help="further attempts (default: 4)")
-    add("--deadline", type=_above, metavar="S", help="seconds for a line, with all its attempts")
+    add("--deadline", type=_above, metavar="S", help="seconds for a line: its turn in the limits, all attempts")
     add("--timeout", type=_above, metavar="S", help="seconds for each phase of an attempt")
     add("--system", metavar="TEXT", help="system prompt of plain lines that have none")
-    add("--max-tokens", type=_whole, metavar="N", help="of lines that do not say")
+    add("--max-tokens", type=_whole, metavar="N", help="of plain lines that do not say")
     add("--resume", action="store_true", help="go on with an output that exists")
     add("--overwrite", action="store_true", help="replace an output that exists")
     add(
@@ -142,8 +142,8 @@ def run(args: argparse.Namespace) -> int:
                 spool.flush()
                 path = spool.name
             found = scan(path, None if args.format == "auto" else args.format)
-            if found.form == "openai" and args.system is not None:
-                print("--system is for plain lines: these have their messages", file=sys.stderr)
+            if found.form == "openai" and (args.system, args.max_tokens) != (None, None):
+                print("--system and --max-tokens are for plain lines; these have a body", file=sys.stderr)
                 return 2
             if args.overwrite and os.path.exists(args.output):
                 os.truncate(args.output, 0)
