@@ -7,7 +7,7 @@ ARGS ?=
 T ?= 60
 .DEFAULT_GOAL := help
 .PHONY: help setup demo info test test-py test-sdks test-c fuzz fault asan debug lint types \
-  bench bench-quick cov sdist-test clean distclean
+  bench bench-quick cov llama sdist-test clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -84,6 +84,11 @@ cov: ## line coverage of the C sources by the suite, into build/cov
 	@PYTHONPATH=$$PWD/build/cov $(PY) -m pytest -q --ignore=tests/test_source.py \
 	  --ignore=tests/test_core.py --ignore=tests/typing $(ARGS)
 	@find build/objects -name '*.gcda' -exec gcov -n {} + | grep -A1 "^File 'csrc.*\.c'"
+
+llama: ## the LLM client against llama.cpp's server, which is compiled first (ten minutes)
+	@scripts/bootstrap test
+	@scripts/venv llama
+	@$(PY) -m pytest tests/llm/llama_cpp_server.py $(ARGS)
 
 sdist-test: ## build the sdist, install it into a fresh venv, import it
 	@scripts/bootstrap test
