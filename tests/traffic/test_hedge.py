@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
-from llmcurl.llm import OpenAI, ServerError
-from llmcurl.testing import Failure, MockLLM, Reply, ToolCall
+from llmcurl.llm import Anthropic, OpenAI, ServerError
+from llmcurl.testing import Failure, MockLLM, Raw, Reply, ToolCall
 from llmcurl.traffic import Hedge
 from llmcurl.traffic._quantile import LatencyWindow
 from waiting import until
@@ -44,6 +45,22 @@ async def test_streams_are_chosen_before_the_first_content(llm, mock_llm):
     assert "".join(texts) == "a b c d" and stream.first_token_after >= 0.1
     await until(lambda: mock_llm.stats.disconnects == 1)
     assert hedge.stats().wins == (0, 1)
+
+
+async def test_the_tokens_of_a_loser_as_far_as_they_are_known(mock_llm):
+    start = {"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant",
+             "model": "m", "content": [], "usage": {"input_tokens": 70, "output_tokens": 1}}}  # fmt: skip
+    event = f"event: message_start\ndata: {json.dumps(start)}\n\n".encode()
+    mock_llm.script(Raw(content_type="text/event-stream", chunks=(event, b": late\n\n"), gap=30.0))
+    async with Anthropic(base_url=mock_llm.base_url, api_key="k", model="m") as llm:
+        for options in ({}, {"retry": None}):  # plain, and controlled
+            hedge = Hedge(llm, after=0.3, max_extra=1.0)
+            async with hedge.stream("x", **options) as stream:
+                assert (await stream.reply()).text
+            await until(lambda: not hedge._losers)  # noqa: B023
+            assert (hedge.stats().wasted_tokens, hedge.stats().wasted_unknown) == (71, 0)
+            assert not hedge._told
+            mock_llm.script(Raw(content_type="text/event-stream", chunks=(event, b": late\n\n"), gap=30.0))
 
 
 async def test_three_copies_over_several_places(mock_llm, llm):

@@ -106,6 +106,7 @@ class Hedge(Several):
         self._allowance = 0.0
         self._waiting: set[_Race] = set()  # for the quantile to become known
         self._losers: set[asyncio.Task[Any]] = set()
+        self._told: set[Any] = set()  # of these, those whose tokens are known
         self._calls = self._extra = self._refused = self._cancelled = self._failed = 0
         self._wasted = self._unknown = 0
         self._wins = [0] * copies
@@ -135,7 +136,7 @@ class Hedge(Several):
         """As `LLM.stream`. The choice falls before the first content reaches the caller."""
 
         async def ask(target: Target) -> Any:
-            return await opened(target, messages, params)
+            return await opened(target, messages, params, self._tell)
 
         async def choose() -> Any:
             one_deadline(params)  # it counts from here
@@ -186,8 +187,24 @@ class Hedge(Several):
         self._losers.add(task)
         task.add_done_callback(self._account)
 
+    def _tell(self, stream: Any) -> None:
+        """A stream is given up before its first content: some providers have told by then how
+        many tokens the prompt has."""
+        try:
+            usage = stream.partial.usage
+        except Exception:
+            return  # not even its head has come
+        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        task = asyncio.current_task()
+        if tokens and task is not None and task.cancelling():
+            self._wasted += tokens
+            self._told.add(task)
+
     def _account(self, task: asyncio.Task[Any]) -> None:
         self._losers.discard(task)
+        if task in self._told:
+            self._told.discard(task)
+            return
         if task.cancelled():
             self._unknown += 1
             return

@@ -98,14 +98,25 @@ def one_deadline(params: dict[str, Any]) -> Deadline | None:
     return deadline
 
 
-async def opened(target: Target, messages: Any, params: dict[str, Any]) -> Any:
-    """A stream of the target's that has its first content, or its end, ready to be read."""
+async def opened(
+    target: Target,
+    messages: Any,
+    params: dict[str, Any],
+    lost: Callable[[Any], None] | None = None,
+) -> Any:
+    """A stream of the target's that has its first content, or its end, ready to be read. One that
+    is given up before is closed, and told to `lost`."""
     stream = target.llm.stream(messages, **target.with_model(params))
-    await stream.__aenter__()
+    entered = False
     try:
+        await stream.__aenter__()
+        entered = True
         await stream._first_content()
     except BaseException as error:
-        await stream.__aexit__(type(error), error, None)
+        if lost is not None:
+            lost(stream)
+        if entered:
+            await stream.__aexit__(type(error), error, None)
         raise
     return stream
 
