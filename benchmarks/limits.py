@@ -1,9 +1,10 @@
 """Limits and deadlines, at full length.
 
-    python benchmarks/limits.py [--calls 2000] [--rpm 600] [--only one,four,deadline]
+    python benchmarks/limits.py [--calls 2000] [--rpm 600] [--only deadline,one,four,wrong]
 
 `one`: calls through one `RateLimit` against a mock (a process of its own) that refuses what comes too fast with 429 and
 Retry-After. `four`: the same calls from four processes that share the limit through Redis (Debian's, started here).
+`wrong`: a limit that was told twice what the server allows, and has to learn from the refusals.
 `deadline`: deadline=30 with two retries against a server that never answers. Prints the tables of docs/quality.md.
 """
 
@@ -42,6 +43,12 @@ def busiest(times: Sequence[float], span: float) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def wrong(args: argparse.Namespace) -> None:
+    with mock_of(args) as mock:
+        succeeded = asyncio.run(calls(mock.openai_url, args.calls, 2 * args.rpm, None))
+        report("one, told twice the limit", mock, args, succeeded)
 
 
 def report(how: str, mock: SpawnedMock, args: argparse.Namespace, succeeded: int) -> None:
@@ -109,7 +116,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--rpm", type=int, default=600)
     parser.add_argument("--deadline", type=float, default=30.0)
-    parser.add_argument("--only", default="deadline,one,four")
+    parser.add_argument("--only", default="deadline,one,four,wrong")
     parser.add_argument("--worker", nargs=2, metavar=("URL", "REDIS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -128,6 +135,8 @@ def main() -> None:
         one(args)
     if "four" in only:
         four(args)
+    if "wrong" in only:
+        wrong(args)
 
 
 if __name__ == "__main__":
