@@ -34,7 +34,7 @@ from ._version import __version__
 from ._watch import threshold_of
 
 if TYPE_CHECKING:
-    from .traffic import DeadlineTypes, Observer, RateLimit, Retry
+    from .traffic import DeadlineTypes, LimitTypes, Observer, Retry
     from .traffic._control import Control
     from .traffic._http import Traffic
 
@@ -121,7 +121,7 @@ class AsyncClient(ClientCalls):
         default_encoding: str = "utf-8",
         max_response_bytes: int = MAX_BODY,
         retry: Retry | None = None,
-        limit: RateLimit | None = None,
+        limit: LimitTypes | None = None,
         deadline: DeadlineTypes = None,
         observers: Sequence[Observer] = (),
         watch: bool | float | None = None,

@@ -13,6 +13,7 @@ everything is made when it is asked for. What has to be remembered lies in the d
     max_decoded  ceiling in bytes for the decoded body, instead of `decoded_limit`
     stream       stands in for the native _stream (a response made by hand)
     received     bytes read of the stream
+    attempts     tuple of Attempt
     delivered    time.monotonic() when a streamed response was handed out
     consumed, closed, unread             states of a stream, True or absent
 """
@@ -219,6 +220,11 @@ class Response(RawResponse, StatusKind, EventReaders):
             }
             self._attach(extensions=found)
         return found  # type: ignore[no-any-return]
+
+    @property
+    def attempts(self) -> tuple[Any, ...]:
+        """`llmcurl.Attempt`s of a call with retry, limit or deadline; of others ()."""
+        return self._get("attempts") or ()
 
     @property
     def url(self) -> URL:

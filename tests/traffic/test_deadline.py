@@ -108,9 +108,24 @@ async def test_a_stream_of_plain_http(mock_llm):
     mock_llm.configure(failure=Failure.stall(1))
     async with AsyncClient(base_url=mock_llm.openai_url) as http:
         async with http.stream("POST", "/chat/completions", json={**PLAIN, "stream": True}, deadline=0.4) as answer:
-            with Clock() as clock, pytest.raises(TotalTimeout):
+            with Clock() as clock, pytest.raises(DeadlineExceeded) as caught:
                 await answer.aread()
-    assert clock.seconds < 0.4 + SLACK
+    assert clock.seconds < 0.4 + SLACK and caught.value.attempts[0].status == 200
+
+
+async def test_hooks_get_no_more_time(mock_llm):
+    async def hook(request):
+        await asyncio.Event().wait()
+
+    async def fails(request):
+        raise TimeoutError("the hook's own")
+
+    async with AsyncClient(base_url=mock_llm.openai_url, event_hooks={"request": [hook]}) as http:
+        with pytest.raises(DeadlineExceeded):
+            await http.post("/chat/completions", json=PLAIN, deadline=0.2)
+        http.event_hooks = {"request": [fails]}
+        with pytest.raises(TimeoutError, match="own"):
+            await http.post("/chat/completions", json=PLAIN, deadline=20)
 
 
 async def test_one_moment_for_many_calls(make, mock_llm):

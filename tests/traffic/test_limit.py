@@ -116,6 +116,24 @@ async def test_an_estimate_of_ones_own(make):
     assert limit.tokens_of(record(body={"messages": [{"content": "aaa"}]})) == 3
 
 
+async def test_one_for_each_model(make, mock_llm):
+    mock_llm.configure(latency=0.05)
+    small, rest = RateLimit(concurrency=1), RateLimit(concurrency=1)
+    async with make(limit={"small": small, "*": rest}) as llm:
+        calls = [asyncio.ensure_future(llm.chat("x", model=name)) for name in ("small", "small", "a", "b")]
+        await until(lambda: small.stats()["waiting"] == 1 and rest.stats()["waiting"] == 1)
+        await asyncio.gather(*calls)
+    async with make(limit={"other": small}) as llm:
+        assert (await llm.chat("x")).text
+    with pytest.raises(TypeError):
+        make(limit={"small": 3})
+
+
+def test_pictures_are_not_text():
+    body = {"messages": [{"content": [{"type": "text", "text": "a b " * 1000}, {"url": "data:" + "A" * 900_000}]}]}
+    assert 1900 < RateLimit(tpm=1).tokens_of(record(body=body, size=904_000)) < 2300
+
+
 # Order ------------------------------------------------------------------------------------------
 
 

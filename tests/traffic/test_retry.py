@@ -137,6 +137,7 @@ async def test_plain_http(http, mock_llm):
     mock_llm.script(Failure.rate_limit(0.01), "fine")
     answer = await http.post("/chat/completions", json=PLAIN)
     assert answer.status_code == 200 and mock_llm.stats.requests == 2
+    assert [attempt.status for attempt in answer.attempts] == [429, 200]
 
 
 async def test_plain_http_hands_out_the_last_bad_answer(http, mock_llm):

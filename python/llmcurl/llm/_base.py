@@ -26,7 +26,7 @@ from ._tools import Tool, tools_of
 from ._types import ModelInfo, ToolCall
 
 if TYPE_CHECKING:
-    from ..traffic import DeadlineTypes, Observer, RateLimit, Retry, StreamTimeout
+    from ..traffic import DeadlineTypes, LimitTypes, Observer, Retry, StreamTimeout
     from ..traffic._control import Control
 
 __all__ = ["LLM", "Params", "env", "set_unless"]
@@ -85,7 +85,7 @@ class LLM:
         headers: Mapping[str, str] | None = None,
         max_event_bytes: int = MAX_EVENT,
         retry: Retry | None = None,
-        limit: RateLimit | None = None,
+        limit: LimitTypes | None = None,
         deadline: DeadlineTypes = None,
         stream_timeout: StreamTimeout | None = None,
         observers: Sequence[Observer] = (),

@@ -12,7 +12,7 @@ from ._deadline import Deadline, DeadlineTypes, build_deadline
 from ._errors import DeadlineExceeded
 from ._fallback import CircuitOpen, Endpoint, EndpointStats, Fallback, NoContentInTime, Tried
 from ._hedge import Hedge, HedgeStats
-from ._limit import RateLimit
+from ._limit import LimitTypes, RateLimit
 from ._race import best_of, first_of
 from ._record import Attempt, CallRecord, Observer
 from ._records import FailedBefore
@@ -39,6 +39,7 @@ __all__ = [
     "Fallback",
     "Hedge",
     "HedgeStats",
+    "LimitTypes",
     "LimitUnavailable",
     "NoContentInTime",
     "Observer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,7 @@ from ._record import Attempt, CallRecord, Observer
 from ._retry import Retry, retry_after_of
 
 if TYPE_CHECKING:
-    from ._limit import RateLimit
+    from ._limit import ByModel, LimitTypes, RateLimit
     from ._watch import StreamTimeout
 
 __all__ = ["Control", "build_control", "conduct", "control_of"]
@@ -29,7 +29,7 @@ class Control:
     """What a client, or a single call, wants: all of it may be absent."""
 
     retry: Retry | None = None
-    limit: RateLimit | None = None
+    limit: RateLimit | ByModel | None = None
     deadline: DeadlineTypes = None
     stream_timeout: StreamTimeout | None = None
     observers: tuple[Observer, ...] = ()
@@ -40,7 +40,7 @@ _NONE = Control()
 
 def build_control(
     retry: Retry | None = None,
-    limit: RateLimit | None = None,
+    limit: LimitTypes | None = None,
     deadline: DeadlineTypes = None,
     stream_timeout: StreamTimeout | None = None,
     observers: Sequence[Observer] = (),
@@ -52,14 +52,19 @@ def build_control(
     """
     check_retry(retry)
     check_deadline(deadline)
-    if limit is not None and not callable(getattr(limit, "acquire", None)):
-        raise TypeError(f"limit must be a RateLimit, not {limit!r}")
+    found: RateLimit | ByModel | None = None
+    if limit is not None:
+        from ._limit import ByModel, RateLimit
+
+        if not isinstance(limit, (RateLimit, Mapping)):
+            raise TypeError(f"limit must be a RateLimit, or one by model, not {limit!r}")
+        found = limit if isinstance(limit, RateLimit) else ByModel(limit)
     if stream_timeout is not None:
         from ._watch import StreamTimeout
 
         if not isinstance(stream_timeout, StreamTimeout):
             raise TypeError(f"stream_timeout must be a StreamTimeout, not {stream_timeout!r}")
-    made = Control(retry, limit, deadline, stream_timeout, tuple(observers))
+    made = Control(retry, found, deadline, stream_timeout, tuple(observers))
     return None if made == _NONE else made
 
 

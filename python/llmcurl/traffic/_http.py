@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._content import BodySource
 from .._drive import Plan, drive
+from .._exceptions import TotalTimeout, TransportError
 from ._control import Control, conduct, control_of, new_record
+from ._errors import DeadlineExceeded
 from ._record import Attempt, CallRecord
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["KEY_HEADER", "Traffic", "controlled", "mint_key"]
 
 KEY_HEADER = "Idempotency-Key"
+#: Seconds: the reactor's own timer for a transfer comes first.
+_LATER = 0.02
 
 
 class Traffic:
@@ -105,7 +110,7 @@ async def controlled(binding: Binding, request: Request, plan: Plan, call: CallR
         plan.started = time.monotonic()  # Timeout.total is that of an attempt
         plan.answered = 0
         try:
-            response = await drive(binding, request, plan)
+            response = await _driven(binding, request, plan, call)
             attempt.answer(response)
             return response
         finally:
@@ -121,15 +126,46 @@ async def controlled(binding: Binding, request: Request, plan: Plan, call: CallR
     return response
 
 
+async def _driven(binding: Binding, request: Request, plan: Plan, call: CallRecord) -> Response:
+    """`drive`; Python code on the way (hooks, authentication) gets no more time than is left.
+    The transfers themselves are ended by the reactor."""
+    deadline = call.deadline
+    foreign = any(plan.hooks.values()) or plan.auth is not None and plan.auth.header_value is None
+    if deadline is None or not foreign:
+        return await drive(binding, request, plan)
+    try:
+        async with asyncio.timeout(deadline.remaining() + _LATER) as timer:
+            return await drive(binding, request, plan)
+    except TimeoutError as error:
+        if not timer.expired():
+            raise  # the hook's own
+        raise DeadlineExceeded(call, "", error) from error
+
+
 class _Held:
     """A body stream that ends its call: the place in the limit is held until then."""
 
-    __slots__ = ("_call", "_stream", "read")
+    __slots__ = ("_call", "_stream")
 
     def __init__(self, stream: Any, call: CallRecord) -> None:
         self._stream = stream
         self._call = call
-        self.read: Any = stream.read
+
+    async def read(self) -> bytes:
+        call = self._call
+        try:
+            data: bytes = await self._stream.read()
+            return data
+        except TransportError as error:
+            found: TransportError = error
+            if isinstance(error, TotalTimeout) and call.deadline is not None:
+                if call.deadline.remaining() < 0.002:
+                    found = DeadlineExceeded(call, error.phase, error)
+            found.attempts = tuple(call.attempts)
+            call.finish(found)
+            if found is error:
+                raise
+            raise found from error
 
     def close(self) -> None:
         self._stream.close()

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from ._record import CallRecord
     from ._redis import SharedQueue
 
-__all__ = ["RateLimit", "Ticket"]
+__all__ = ["ByModel", "LimitTypes", "RateLimit", "Ticket"]
 
 #: Refusals for want of capacity.
 _REFUSED = frozenset({429, 529})
 #: Tokens an answer is taken to have, before any was seen.
 _ANSWER = 256.0
+#: Bytes from which a request is looked at, and what a picture or file in it is taken to cost.
+_LARGE = 16384
+_FILE = 1000.0
 
 
 class Ticket:
@@ -101,8 +104,9 @@ class RateLimit:
             calls under way (a stream: until it is over). None: no such limit.
         burst: part of a minute's budget that may be used at once, 0.01 = 1 %; at least one call.
         estimate: function of the `CallRecord` that says how many tokens it will cost. Default:
-            a token per four bytes of the request, and as many for the answer as the last ones
-            had (at most `max_tokens`). Either is corrected by the usage in the answer.
+            a token per four bytes of the request, 1,000 for a picture or file in it, and as many
+            for the answer as the last ones had (at most `max_tokens`). Either is corrected by
+            the usage in the answer.
         adapt: whether refusals cut the limits.
         redis: URL (redis://, rediss://, unix://) or `redis.asyncio.Redis`: the limit is shared by
             all processes and machines that give the same `name`; needs ``llmcurl[redis]``.
@@ -184,7 +188,7 @@ class RateLimit:
             return 0.0
         if self._estimate is not None:
             return float(self._estimate(call))
-        prompt = call.size / 4.0
+        prompt = call.size / 4.0 if call.size < _LARGE or call.body is None else _weigh(call.body)
         if call.kind == "embed":
             return prompt
         answer = self._answer
@@ -383,6 +387,38 @@ class RateLimit:
         return f"RateLimit({', '.join(given)})"
 
 
+class ByModel:
+    """What ``limit={"gpt-5": RateLimit(...), "*": RateLimit(...)}`` means: calls of a model share
+    its limit, others that of "*", if there is one."""
+
+    def __init__(self, limits: Mapping[str, RateLimit]) -> None:
+        for model, limit in limits.items():
+            if not isinstance(model, str) or not isinstance(limit, RateLimit):
+                raise TypeError(f"limit: models and their RateLimits, not {model!r}: {limit!r}")
+        self.limits = dict(limits)
+
+    async def acquire(self, call: CallRecord) -> Ticket | None:
+        """As `RateLimit.acquire`; None where there is no limit."""
+        limit = self.limits.get(call.model) or self.limits.get("*")
+        return None if limit is None else await limit.acquire(call)
+
+    def __repr__(self) -> str:
+        return repr(self.limits)
+
+
+def _weigh(value: Any) -> float:
+    """The tokens in a large request: pictures and files in base64 are no text."""
+    if isinstance(value, str):
+        if len(value) > _LARGE and " " not in value[:_LARGE]:
+            return _FILE
+        return len(value) / 4.0
+    if isinstance(value, dict):
+        return sum(map(_weigh, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_weigh, value))
+    return 1.0
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -394,3 +430,7 @@ def _call_later(loop: asyncio.AbstractEventLoop, function: Callable[..., None], 
         loop.call_soon_threadsafe(function, *args)
     except RuntimeError:
         pass  # the loop is closed: so is whoever waited there
+
+
+#: One for all calls, or one for each model ("*" = all others).
+LimitTypes = RateLimit | Mapping[str, RateLimit]

@@ -293,11 +293,12 @@ class SharedQueue:
                     self._ask_at = time.monotonic() + (wait or 0.0)
             except Exception as error:
                 if not self._is_loss(error):
-                    raise
+                    self._fail(error)
+                    return
                 self._lose(error)
                 wait = 0.0
             if wait is None:
-                pause = min(pause * 2, 0.5)  # others hold all places
+                pause = min(pause * 2, 0.1)  # others hold all places
                 wait = pause
             else:
                 pause = 0.01
@@ -373,6 +374,15 @@ class SharedQueue:
         if granted == len(heads):
             return 0.0
         return None if wait < 0 else max(wait / 1000.0, 0.001)
+
+    def _fail(self, error: Exception) -> None:
+        """What will not pass: a wrong password, missing rights. Whoever waits is told."""
+        self._said.clear()
+        heap, self._heap = self._heap, []
+        for waiter in heap:
+            if not waiter.future.done():
+                waiter.gone = True
+                waiter.future.set_exception(error)
 
     # Redis is away ------------------------------------------------------------------------------
 
