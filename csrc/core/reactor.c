@@ -136,12 +136,13 @@ static void apply_drops(lc_reactor *r)
   }
 }
 
-/* Runs the lanes that asked for it, until `until`. Lanes that ask again while
+/* Runs the lanes that asked for it, until `until`: none if that is over, for one
+ * run may start several TLS handshakes, milliseconds. Lanes that ask again while
  * they are run wait for the next step after a few rounds. */
 static void run_kicked(lc_reactor *r, int64_t until)
 {
   unsigned left = KICKS;
-  while(r->kick_head && left--) {
+  while(r->kick_head && left-- && r->now < until) {
     lc_lane *lane = r->kick_head;
     r->kick_head = lane->kick_next;
     if(!r->kick_head)
@@ -150,8 +151,6 @@ static void run_kicked(lc_reactor *r, int64_t until)
     lane->kick_next = NULL;
     lc_lane_run(lane);
     r->now = lc_now();
-    if(r->now >= until)
-      break;
   }
 }
 
@@ -248,6 +247,7 @@ static int start_pools(lc_reactor *r, int64_t until)
   for(pool = r->pools; pool; pool = pool->next) {
     /* a lane's worth is started and run at a time: running is where the cost lies */
     while(pool->queue.head && lc_pool_start(pool, LC_WIDTH_H1)) {
+      r->now = lc_now();
       run_kicked(r, until);
       if(r->now >= until) {
         more = 1;
@@ -303,7 +303,8 @@ int lc_reactor_step(lc_reactor *r, int64_t budget)
   /* first of all, which kept connections have died: none of them is used again */
   poll_once(r, begin + budget / 2);
   sweep_pools(r);
-  run_kicked(r, end);
+  /* what asked in the last step goes on even if events used this one up */
+  run_kicked(r, r->now < end ? end : r->now + 1);
   if(r->start_wanted)
     more = start_pools(r, end);
   r->now = lc_now();

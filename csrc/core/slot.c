@@ -26,7 +26,8 @@
       goto done; \
   } while(0)
 
-#define RECV_BUFFER 16384L
+#define RECV_BUFFER 16384L /* one for each transfer */
+#define RECV_BUFFER_SHARED 262144L /* one for each CURLM, libcurl 8.7 and newer; pages are taken as they are used */
 #define UPLOAD_BUFFER 16384L
 #define SMALL_BODY 65536 /* libcurl asks "Expect: 100-continue" above 1 MiB (CURLOPT_EXPECT_100_TIMEOUT_MS(3)) */
 #define NO_LIMIT_MS 0x7fffffffL /* libcurl's own connect limit of 300 s would come first */
@@ -274,6 +275,11 @@ done:
   return code;
 }
 
+static long recv_buffer(void)
+{
+  return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080700 ? RECV_BUFFER_SHARED : RECV_BUFFER;
+}
+
 static CURLcode slot_setup(lc_slot *slot, lc_pool *pool)
 {
   CURL *easy = slot->easy;
@@ -305,7 +311,7 @@ static CURLcode slot_setup(lc_slot *slot, lc_pool *pool)
   SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
   SET(CURLOPT_CLOSESOCKETDATA, pool->reactor);
   SET(CURLOPT_SHARE, pool->share);
-  SET(CURLOPT_BUFFERSIZE, RECV_BUFFER);
+  SET(CURLOPT_BUFFERSIZE, recv_buffer());
   SET(CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
   SET(CURLOPT_CONNECTTIMEOUT_MS, NO_LIMIT_MS); /* deadlines are ours */
   SET(CURLOPT_TCP_NODELAY, 1L);
