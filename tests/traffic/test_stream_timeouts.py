@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
-from llmcurl import DeadlineExceeded, OpenAI, Retry, StreamTimedOut, StreamTimeout, TimeoutException
+from llmcurl import (
+    ConnectTimeout,
+    DeadlineExceeded,
+    OpenAI,
+    Retry,
+    StreamTimedOut,
+    StreamTimeout,
+    TimeoutException,
+)
 from llmcurl.llm import StreamInterrupted
 from llmcurl.testing import Failure, Raw, Reply
 
@@ -41,6 +50,17 @@ async def fails(llm, **options):
         async with llm.stream("x", **options) as stream:
             await stream.reply()
     return caught.value
+
+
+async def test_connect():
+    """A server that takes the connection and never answers the TLS handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        async with OpenAI(base_url=f"https://127.0.0.1:{port}/v1", api_key="k", model="m") as llm:
+            with pytest.raises(ConnectTimeout) as caught:
+                async with llm.stream("x", stream_timeout=StreamTimeout(connect=SOON)):
+                    raise AssertionError("there is no token")
+    assert [attempt.safety for attempt in caught.value.attempts] == ["never_sent"]
 
 
 async def test_first_byte(llm, mock_llm):
