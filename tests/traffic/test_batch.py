@@ -12,6 +12,7 @@ from llmcurl import OpenAI
 from llmcurl.llm import BadRequestError, OverloadedError
 from llmcurl.testing import Failure, MockLLM, Reply
 from llmcurl.traffic import BatchStats, FailedBefore, batch
+from llmcurl.traffic._journal import Journal
 from llmcurl.traffic._progress import _Bar, _Lines, build_progress, summary
 from waiting import until
 
@@ -307,6 +308,22 @@ async def test_what_is_no_json_is_refused(tmp_path):
     with pytest.raises(TypeError):
         async for _ in batch([1], call, checkpoint=tmp_path / "b"):
             pass
+
+
+async def test_a_full_disk_ends_it_and_nothing_is_given_that_is_not_written(tmp_path, monkeypatch):
+    written = []
+
+    def append(self, entry, line):
+        if len(written) == 5:
+            raise OSError(28, "No space left on device")
+        written.append(entry.key)
+
+    monkeypatch.setattr(Journal, "append", append)
+    call, given = Meter(lambda n: 0.001 * n), []
+    with pytest.raises(OSError, match="space"):
+        async for result in batch(range(100), call, checkpoint=tmp_path / "out", concurrency=10):
+            given.append(result.key)
+    assert given == written[: len(given)] and call.now == 0 and call.calls < 100
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40])

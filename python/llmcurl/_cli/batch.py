@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
+import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from ._limits import make_room
 
@@ -149,6 +151,8 @@ def run(args: argparse.Namespace) -> int:
                 os.truncate(args.output, 0)
             if args.dask is None and (note := make_room(args.concurrency)) and not args.quiet:
                 print(note, file=sys.stderr)
+            if not args.quiet:
+                stack.enter_context(_logs_above_the_bar())
             stats, stopped = _carry_out(args, path, found)
         except (BadLine, OSError, ImportError) as error:
             print(error, file=sys.stderr)
@@ -167,6 +171,20 @@ def run(args: argparse.Namespace) -> int:
         print("stopped; --resume goes on", file=sys.stderr)
         return 128 + stopped
     return 1 if stats.failed else 0
+
+
+def _logs_above_the_bar() -> AbstractContextManager[object]:
+    """What is logged meanwhile does not tear the progress bar."""
+    if sys.stderr.isatty():
+        try:
+            logs: Any = importlib.import_module("tqdm.contrib.logging")
+        except ImportError:
+            return nullcontext()
+        above: AbstractContextManager[object] = logs.logging_redirect_tqdm(
+            [logging.getLogger("llmcurl")]
+        )
+        return above
+    return nullcontext()
 
 
 def _carry_out(args: argparse.Namespace, path: str, found: Scan) -> tuple[BatchStats, int]:

@@ -249,12 +249,12 @@ class Batch(Generic[In, Out]):
             self._feeder = loop.create_task(self._feed())
             self._feeder.add_done_callback(self._fed)
             while True:
-                if self._ready:
+                if self._failure is not None:
+                    raise self._failure
+                elif self._ready:
                     result = self._ready.popleft()
                     self._pass_on()
                     yield result
-                elif self._failure is not None:
-                    raise self._failure
                 elif self._finished and not self._running:
                     if self._broken is not None:
                         raise self._broken
