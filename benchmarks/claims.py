@@ -111,6 +111,14 @@ CLAIMS: list[Claim] = [
         field="stall_excess_ms",
     ),
     Claim(
+        "a text delta of the LLM client, us",
+        ("sse-16", "llmcurl-chat"),
+        None,
+        1.5,
+        field="cpu_us_per_event",
+    ),
+    Claim("a reply of the LLM client, us", ("sdk-64", "llmcurl-chat"), None, 45.0),
+    Claim(
         "calls set free by the safety net, all runs", ("*", "llmcurl"), None, 0.0, field="rescues"
     ),
     Claim("failed or wrong answers, all runs", ("*", "llmcurl"), None, 0.0, field="failures"),

@@ -10,7 +10,7 @@ from _llm import connect
 PROMPTS = ["Name a river.", "Name a mountain.", "Name a city.", "Name a sea."]
 
 
-async def main(latency: float = 1.0) -> tuple[list[str], float]:
+async def main(latency: float = 5.0) -> tuple[list[str], float]:
     async with connect(latency=latency, echo=True) as (llm, _):
         start = time.perf_counter()
         replies = await asyncio.gather(*(llm.chat(prompt) for prompt in PROMPTS))
