@@ -6,7 +6,7 @@ PY := .venv/bin/python
 ARGS ?=
 T ?= 60
 .DEFAULT_GOAL := help
-.PHONY: help setup demo info test test-py test-sdks test-c fuzz fault asan debug lint types \
+.PHONY: help setup demo info test test-py test-sdks test-c valgrind tsan fuzz fault soak asan debug lint types \
   bench bench-quick cov llama sdist-test clean distclean
 
 help: ## this list
@@ -40,7 +40,16 @@ test-c: ## the C tests of csrc/core, under ASan + UBSan
 	@scripts/bootstrap test
 	@LLMCURL_WERROR=$${LLMCURL_WERROR:-1} $(PY) scripts/test_c.py $(ARGS)
 
-fuzz: ## the parsers of csrc/core on mutated inputs, T seconds each (T=60)
+valgrind: ## the C tests of csrc/core under memcheck
+	@scripts/bootstrap test
+	@command -v valgrind >/dev/null || { echo "valgrind is not installed: apt-get install valgrind" >&2; exit 1; }
+	@$(PY) scripts/test_c.py --valgrind $(ARGS)
+
+tsan: ## the threaded C test of csrc/core under ThreadSanitizer
+	@scripts/bootstrap test
+	@$(PY) scripts/test_c.py --tsan $(ARGS)
+
+fuzz: ## the parsers of csrc/core with libFuzzer (clang) or our own mutations, T seconds each (T=60)
 	@scripts/bootstrap test
 	@$(PY) scripts/test_c.py --fuzz $(T) $(ARGS)
 
@@ -57,6 +66,10 @@ debug: ## pytest against a -O0 build with assertions, asyncio in debug mode
 fault: ## each call that can fail does, in every scenario, under ASan (ARGS="--all": each time)
 	@scripts/bootstrap test
 	@scripts/fault $(ARGS)
+
+soak: ## mixed work against servers that fail, T seconds (T=600): nothing grows, nothing is lost
+	@scripts/bootstrap test
+	@nice -n 5 $(PY) tests/soak/soak.py --seconds $(if $(filter file,$(origin T)),600,$(T)) $(ARGS)
 
 lint: ## ruff, and the rules for the C sources
 	@scripts/bootstrap test

@@ -233,13 +233,15 @@ lc_rc lc_head_line(lc_head *h, const char *line, size_t len)
   int version, status;
   lc_rc rc;
 
-  if(len > h->block.max - h->total)
-    return LC_ERR_LIMIT;
-  h->total += len;
   if(len && line[len - 1] == '\n')
     len--;
   if(len && line[len - 1] == '\r')
     len--;
+  if(len) {
+    if(len > SIZE_MAX - 2 || len + 2 > h->block.max - h->total)
+      return LC_ERR_LIMIT;
+    h->total += len + 2;
+  }
   if(len && line[0] == 'H' && status_line(line, len, &version, &status))
     return open_block(h, line, len, version, status);
   switch(h->state) {

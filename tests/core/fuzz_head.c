@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   /* a folded line may look like a status line once it is unfolded */
   if(rc >= 0 && h.status &&
      !memmem(lc_buf_data(&h.block), lc_buf_len(&h.block), "\nHTTP/", 6)) {
-    lc_head_init(&again, max);
+    lc_head_init(&again, 1 << 20);
     MUST(feed(&again, lc_buf_data(&h.block), lc_buf_len(&h.block)) == LC_OK);
     MUST(lc_head_line(&again, "\r\n", 2) == LC_EOF);
     MUST(lc_buf_len(&again.block) == lc_buf_len(&h.block));
@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   lc_head_reset(&h);
   check(&h, max);
   rc = lc_head_line(&h, "HTTP/1.1 204 x\r\n", 16);
-  MUST(rc == (max < 16 ? LC_ERR_LIMIT : LC_OK) && h.status == 204);
+  MUST(max < 16 ? rc == LC_ERR_LIMIT : rc == LC_OK && h.status == 204);
   lc_head_free(&h);
   return 0;
 }
