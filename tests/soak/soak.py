@@ -254,7 +254,6 @@ class Soak:
         samples = []
         while time.monotonic() - begin < seconds:
             await asyncio.sleep(1)
-            gc.collect()
             samples.append(self.sample(begin))
             if len(samples) % 60 == 0:
                 print(f"{samples[-1]['t']:.0f} s: {self.began} begun, {dict(self.ended)}, {samples[-1]['rss'] >> 20} MB", flush=True)
@@ -376,6 +375,7 @@ def main() -> int:
 
         samples = asyncio.run(soak.run(args.seconds, tell))
         gc.collect()
+        gc.collect()  # what had finalizers goes at the second
         left = {key: n for key, n in _native._live().items() if n}
         tell("stop")
     finally:
