@@ -145,6 +145,8 @@ async def test_arguments(llm):
     for wrong in ([], 5, [5]):
         with pytest.raises((TypeError, ValueError)):
             await llm.chat(wrong)
+    with pytest.raises(TypeError, match="use stream"):
+        await llm.chat("x", stream=True)
     llm.model = None
     with pytest.raises(TypeError, match="which model"):
         await llm.chat("x")

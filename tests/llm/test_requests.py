@@ -7,7 +7,7 @@ import gc
 
 import pytest
 from common import KEY, PROVIDERS, make
-from llmcurl.llm import image
+from llmcurl.llm import AuthenticationError, OpenAI, image
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG64 = "iVBORw0KGgo="
@@ -332,3 +332,28 @@ class TestBesideTheSDKs:
             else:
                 await llm.chat("Hi", system="Be brief.", max_tokens=5)
         assert mock_llm.requests[1].json == theirs
+
+
+def test_openai_itself_gets_the_limit_under_its_new_name(monkeypatch):
+    """Its later models refuse max_tokens; other servers know nothing else."""
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def body(llm, **params):
+        return llm._request("x", "gpt-5", params, False)[1]
+
+    official = OpenAI(api_key=KEY)
+    assert body(official, max_tokens=5)["max_completion_tokens"] == 5
+    assert "max_tokens" not in body(official, max_tokens=5)
+    assert body(official, max_completion_tokens=6, max_tokens=5)["max_completion_tokens"] == 6
+    assert body(OpenAI(base_url="http://127.0.0.1:1/v1"), max_tokens=5)["max_tokens"] == 5
+
+
+def test_a_token_in_the_headers_stands_for_the_key(monkeypatch):
+    for name in ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    where = {"azure_endpoint": "https://x.openai.azure.com", "api_version": "2024-10-21"}
+    assert OpenAI(**where, headers={"Authorization": "Bearer t"})
+    for wrong in (where, {}):
+        with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"):
+            OpenAI(**wrong, headers={"X-Other": "y"})

@@ -322,6 +322,8 @@ class LLM:
         self, messages: Conversation, model: str | None, params: Params, stream: bool
     ) -> tuple[str, Params]:
         params["model"] = self._chosen(model)
+        if params.get("stream") and not stream:
+            raise TypeError("chat() gives whole replies: use stream() without stream=True")
         if params.get("tools"):
             params["tools"] = [self._tool(tool) for tool in tools_of(params["tools"])]
         body = self._chat_body(messages_of(messages), params, stream)

@@ -358,6 +358,11 @@ def _tool_choice(choice: Any) -> Any:
     return choice
 
 
+def _signed(options: Params) -> bool:
+    """Whether the headers given hold what stands for a key, such as a token of Entra's."""
+    return any(name.lower() in ("authorization", "api-key") for name in options.get("headers") or ())
+
+
 class OpenAI(LLM):
     """OpenAI, and every server that speaks its chat completions (``base_url=``).
 
@@ -405,8 +410,10 @@ class OpenAI(LLM):
             url = given or "https://api.openai.com/v1"
             names = ("OPENAI_API_KEY",)
         key = api_key or env(*names)
-        if key is None and (self._azure or given is None):
+        if key is None and (self._azure or given is None) and not _signed(options):
             raise self._no_key(*names)
+        # OpenAI's later models refuse max_tokens; most other servers know nothing else.
+        self._completion_tokens = url.startswith("https://api.openai.com/")
         super().__init__(api_key=key, base_url=url, **options)
 
     def _auth_headers(self) -> dict[str, str]:
@@ -439,6 +446,8 @@ class OpenAI(LLM):
             set_unless(params, "response_format", _response_format(schema))
         if "tool_choice" in params:
             params["tool_choice"] = _tool_choice(params["tool_choice"])
+        if self._completion_tokens and "max_tokens" in params:
+            set_unless(params, "max_completion_tokens", params.pop("max_tokens"))
         if stream:
             params["stream"] = True
             set_unless(params, "stream_options", {"include_usage": True})
