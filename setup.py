@@ -2,7 +2,8 @@
 
 Environment, and nothing else:
   LLMCURL_CURL_PREFIX  build against the libcurl in this prefix (shared, or static if only
-                       libcurl.a is there) instead of the system's
+                       libcurl.a is there)
+  LLMCURL_SYSTEM_CURL=1  build against the system's, although scripts/build_deps.py has made ours
   LLMCURL_WERROR=1     warnings are errors
   LLMCURL_DEBUG=1      -O0, assertions and invariant checks
   LLMCURL_SANITIZE=1   the same checks under AddressSanitizer and UndefinedBehaviorSanitizer

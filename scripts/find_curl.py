@@ -3,7 +3,8 @@
 Used by setup.py and scripts/test_c.py. Standard library only. Run as a script
 it prints what it found.
 
-Order: LLMCURL_CURL_PREFIX (a prefix with include/ and lib/), pkg-config, curl-config.
+Order: LLMCURL_CURL_PREFIX (a prefix with include/ and lib/), the libraries of build_deps.py once
+they are built (unless LLMCURL_SYSTEM_CURL=1), pkg-config, curl-config.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MINIMUM = (7, 88, 0)
+DEPS = Path(__file__).resolve().parent.parent / "build" / "deps"
 ADVICE = (
     "install libcurl4-openssl-dev (Debian, Ubuntu), libcurl-devel (Fedora, RHEL, openSUSE), "
     "curl-dev (Alpine) or curl (Arch), or set LLMCURL_CURL_PREFIX"
@@ -75,11 +77,21 @@ def _pkg_config() -> str | None:
     return shutil.which(command) or shutil.which("pkgconf")
 
 
+def chosen_prefix() -> Path | None:
+    """The prefix to build against, None for the system's libraries."""
+    if prefix := os.environ.get("LLMCURL_CURL_PREFIX"):
+        return Path(prefix).expanduser().resolve()
+    if os.environ.get("LLMCURL_SYSTEM_CURL", "") not in ("", "0"):
+        return None
+    # build_deps.py writes the stamp last, and removes it first
+    return DEPS / "prefix" if (DEPS / "built" / "curl").is_file() else None
+
+
 def _from_prefix(prefix: Path) -> Flags:
     header = prefix / "include" / "curl" / "curlver.h"
     if not header.is_file():
         raise SystemExit(
-            f"llmcurl: LLMCURL_CURL_PREFIX={prefix} has no include/curl/curlver.h: "
+            f"llmcurl: the prefix {prefix} (LLMCURL_CURL_PREFIX) has no include/curl/curlver.h: "
             "point it at the prefix that libcurl was installed into."
         )
     found = re.search(r'LIBCURL_VERSION "([^"]+)"', header.read_text())
@@ -96,7 +108,7 @@ def _from_prefix(prefix: Path) -> Flags:
             flags.libs = [f"-L{lib}", *_static_libs(prefix, lib, archive)]
             return flags
     raise SystemExit(
-        f"llmcurl: LLMCURL_CURL_PREFIX={prefix} has neither libcurl.so nor libcurl.a in lib/ "
+        f"llmcurl: the prefix {prefix} (LLMCURL_CURL_PREFIX) has neither libcurl.so nor libcurl.a in lib/ "
         "or lib64/: install libcurl into it first."
     )
 
@@ -119,15 +131,16 @@ def _static_libs(prefix: Path, lib: Path, archive: Path) -> list[str]:
         )
     words = [w for w in shlex.split(libs) if w != "-lcurl" and w != str(archive)]
     # the archives may name each other in any order; none of their symbols leaves the extension
-    return ["-Wl,--exclude-libs,ALL", "-Wl,--start-group", str(archive), *words, "-Wl,--end-group"]
+    group = ["-Wl,--start-group", str(archive), *words, "-Wl,--end-group"]
+    return ["-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now", *group]
 
 
 def find_curl() -> Flags:
     """libcurl's flags; exits with one sentence when it is missing or too old."""
-    prefix = os.environ.get("LLMCURL_CURL_PREFIX")
+    prefix = chosen_prefix()
     flags = None
     if prefix:
-        flags = _from_prefix(Path(prefix).expanduser().resolve())
+        flags = _from_prefix(prefix)
     else:
         tool = _pkg_config()
         version = run(tool, "--modversion", "libcurl") if tool else None
@@ -158,9 +171,9 @@ def find_curl() -> Flags:
 
 def find_openssl(curl: Flags) -> Flags | None:
     """OpenSSL's flags, preferably those of libcurl's own prefix; None when it is not there."""
-    prefix = os.environ.get("LLMCURL_CURL_PREFIX")
+    prefix = chosen_prefix()
     libs = ["-lssl", "-lcrypto"]
-    if prefix and (Path(prefix).expanduser() / "include" / "openssl" / "ssl.h").is_file():
+    if prefix and (prefix / "include" / "openssl" / "ssl.h").is_file():
         # -I and -L of the prefix are in libcurl's flags already
         return Flags("", curl.source, [], libs)
     tool = _pkg_config()

@@ -41,6 +41,7 @@ def empty_path(tmp_path, monkeypatch):
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     monkeypatch.setenv("PATH", str(bin_dir))
+    monkeypatch.setenv("LLMCURL_SYSTEM_CURL", "1")
     return bin_dir
 
 
@@ -103,6 +104,21 @@ def test_prefix_without_libcurl_is_refused(prefix, tmp_path, monkeypatch):
     monkeypatch.setenv("LLMCURL_CURL_PREFIX", str(tmp_path / "nowhere"))
     with pytest.raises(SystemExit, match=r"no include/curl/curlver\.h"):
         find_curl.find_curl()
+
+
+def test_our_own_libraries_are_taken_once_they_are_built(prefix, empty_path, monkeypatch, tmp_path):
+    deps = tmp_path / "deps"
+    monkeypatch.setattr(find_curl, "DEPS", deps)
+    for name in ("LLMCURL_CURL_PREFIX", "LLMCURL_SYSTEM_CURL"):
+        monkeypatch.delenv(name, raising=False)
+    assert find_curl.chosen_prefix() is None
+    (deps / "built").mkdir(parents=True)
+    (deps / "built" / "curl").touch()
+    assert find_curl.chosen_prefix() == deps / "prefix"
+    monkeypatch.setenv("LLMCURL_SYSTEM_CURL", "1")
+    assert find_curl.chosen_prefix() is None
+    monkeypatch.setenv("LLMCURL_CURL_PREFIX", str(prefix))
+    assert find_curl.chosen_prefix() == prefix, "what was asked for comes first"
 
 
 def test_missing_compiler_is_one_sentence(empty_path, monkeypatch):
