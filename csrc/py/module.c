@@ -36,10 +36,12 @@ static PyObject *curl_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(igno
   };
   const curl_version_info_data *v = curl_version_info(CURLVERSION_NOW);
   PyObject *features = PyList_New(0), *info;
+  const char *ca_file, *ca_dir;
   size_t i;
 
   if(!features)
     return NULL;
+  lc_tls_defaults(&ca_file, &ca_dir);
   for(i = 0; i < LC_ARRAY_LEN(known); i++) {
     PyObject *name;
     int rc;
@@ -53,10 +55,11 @@ static PyObject *curl_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(igno
       return NULL;
     }
   }
-  info = Py_BuildValue("{s:s,s:I,s:s,s:O,s:s,s:O,s:z,s:z}", "version", v->version, "version_num", v->version_num, "ssl_version",
+  info = Py_BuildValue("{s:s,s:I,s:s,s:O,s:s,s:O,s:z,s:z,s:(ss)}", "version", v->version, "version_num", v->version_num, "ssl_version",
                        v->ssl_version ? v->ssl_version : "", "features", features, "built_with", LIBCURL_VERSION, "ssl_store",
                        lc_tls_usable() ? Py_True : Py_False, "cainfo", v->age >= CURLVERSION_SEVENTH ? v->cainfo : NULL, "capath",
-                       v->age >= CURLVERSION_SEVENTH ? v->capath : NULL);
+                       v->age >= CURLVERSION_SEVENTH ? v->capath : NULL, "ca_defaults", ca_file,
+                       ca_dir);
   Py_DECREF(features);
   return info;
 }

@@ -162,89 +162,134 @@ static int get_socket_options(PyObject *dict, lc_pool_config *c)
   return 0;
 }
 
-/* The store of the system's certificates: parsing them takes 16 ms, so it is
- * kept until SSL_CERT_FILE or SSL_CERT_DIR change. Returns a new reference. */
-static lc_tls *system_tls(mod_state *st, char *err, size_t errlen)
+/* The store of the system's certificates: parsing them takes 16 ms, so the
+ * last one is kept as long as its places are the same. Returns a new reference. */
+static lc_tls *system_tls(mod_state *st, PyObject *places, const char *const *files, const char *const *dirs, char *err, size_t errlen)
 {
-  const char *file = getenv("SSL_CERT_FILE"), *dir = getenv("SSL_CERT_DIR");
-  PyObject *key = PyUnicode_FromFormat("%s|%s", file ? file : "", dir ? dir : "");
+  int same = st->system_tls ? PyObject_RichCompareBool(places, st->system_tls_key, Py_EQ) : 0;
+  lc_tls *made;
 
-  if(!key || !st->system_tls || PyUnicode_Compare(key, st->system_tls_key)) {
-    lc_tls *made = lc_tls_new(NULL, NULL, NULL, 0, 1, err, errlen);
-    PyErr_Clear(); /* without a key the store is made anew each time */
-    if(!key || !made) {
-      Py_XDECREF(key);
-      return made;
-    }
+  if(same <= 0) {
+    PyErr_Clear(); /* what cannot be compared is made anew */
+    made = lc_tls_new(files, dirs, NULL, 0, !files[0] && !dirs[0], err, errlen);
+    if(!made)
+      return NULL;
     lc_tls_unref(st->system_tls);
     st->system_tls = made;
-    Py_XSETREF(st->system_tls_key, Py_NewRef(key));
+    Py_XSETREF(st->system_tls_key, Py_NewRef(places));
   }
-  Py_DECREF(key);
   return lc_tls_ref(st->system_tls);
 }
 
-/* "ca_files", "ca_dirs": lists of str; "ca_pem": bytes; "ca_system": bool. With
- * our OpenSSL one store for all connections, else libcurl's own options. */
+/* Both arrays in one; its items stay borrowed. */
+static const char **join(const char *const *one, const char *const *other)
+{
+  size_t n = 0, i;
+  const char **all;
+  for(i = 0; one[i]; i++)
+    n++;
+  for(i = 0; other[i]; i++)
+    n++;
+  all = PyMem_Calloc(n + 1, sizeof(*all));
+  if(!all) {
+    PyErr_NoMemory();
+    return NULL;
+  }
+  for(n = 0; one[n]; n++)
+    all[n] = one[n];
+  for(i = 0; other[i]; i++)
+    all[n + i] = other[i];
+  return all;
+}
+
+/* libcurl's own options know one file and one directory, and no "in addition". */
+static int trust_by_libcurl(lc_pool_config *c, const char *const *files, const char *const *dirs, PyObject *pem, int added)
+{
+  if(added || (files[0] && files[1]) || (dirs[0] && dirs[1])) {
+    PyErr_SetString(PyExc_ValueError, "verify: this libcurl does not run on our OpenSSL and can trust one CA file or directory, or the "
+                                      "system's, not several together; put the certificates into one file");
+    return -1;
+  }
+  if(files[0])
+    c->cainfo = lc_strndup(files[0], strlen(files[0]));
+  if(dirs[0])
+    c->capath = lc_strndup(dirs[0], strlen(dirs[0]));
+  if(pem) {
+    c->ca_blob_len = (size_t)PyBytes_GET_SIZE(pem);
+    c->ca_blob = lc_strndup(PyBytes_AS_STRING(pem), c->ca_blob_len);
+  }
+  if((files[0] && !c->cainfo) || (dirs[0] && !c->capath) || (pem && !c->ca_blob)) {
+    PyErr_NoMemory(); /* never the system's certificates in their place */
+    return -1;
+  }
+  return 0;
+}
+
+/* "ca_system": bool, and where that is: "ca_system_files", "ca_system_dirs"
+ * (lists of str; without them OpenSSL's own paths). Further ones: "ca_files",
+ * "ca_dirs", "ca_pem" (bytes). With our OpenSSL one store for all connections,
+ * else libcurl's own options. */
 int lc_pool_configure_trust(mod_state *st, lc_pool *pool, PyObject *dict)
 {
   lc_pool_config *c = &pool->config;
-  const char **files = get_paths(dict, "ca_files");
-  const char **dirs = files ? get_paths(dict, "ca_dirs") : NULL;
-  PyObject *pem, *system_default;
+  const char **files = NULL, **dirs = NULL, **os_files = NULL, **os_dirs = NULL, **all_files = NULL, **all_dirs = NULL;
+  PyObject *pem, *system_default, *listed, *others;
+  PyObject *places = NULL;
   char err[512];
   int rc = -1, use_system;
 
-  if(!c->verify_peer) {
-    rc = 0;
-    goto done;
-  }
-  if(!dirs || lookup(dict, "ca_pem", &pem) || lookup(dict, "ca_system", &system_default))
+  if(!c->verify_peer)
+    return 0;
+  if(lookup(dict, "ca_pem", &pem) || lookup(dict, "ca_system", &system_default) || lookup(dict, "ca_system_files", &listed) ||
+     lookup(dict, "ca_system_dirs", &others))
+    return -1;
+  if(!(files = get_paths(dict, "ca_files")) || !(dirs = get_paths(dict, "ca_dirs")) ||
+     !(os_files = get_paths(dict, "ca_system_files")) || !(os_dirs = get_paths(dict, "ca_system_dirs")))
     goto done;
   if(pem && !PyBytes_Check(pem))
     pem = NULL;
   use_system = system_default ? PyObject_IsTrue(system_default) : 1;
   if(use_system < 0)
     goto done;
-  if(lc_tls_usable() && use_system && !files[0] && !dirs[0] && !pem) {
-    c->tls.store = system_tls(st, err, sizeof(err));
-    if(!c->tls.store) {
-      PyErr_SetString(PyExc_OSError, err);
-      goto done;
-    }
+  if(!lc_tls_usable()) {
+    int alone = use_system && !files[0] && !dirs[0] && !pem;
+    rc = trust_by_libcurl(c, alone ? os_files : files, alone ? os_dirs : dirs, pem, use_system && !alone);
+    goto done;
   }
-  else if(lc_tls_usable()) {
-    c->tls.store = lc_tls_new(files, dirs, pem ? PyBytes_AS_STRING(pem) : NULL, pem ? (size_t)PyBytes_GET_SIZE(pem) : 0, use_system, err,
-                        sizeof(err));
-    if(!c->tls.store) {
-      PyErr_SetString(PyExc_OSError, err);
+  if(!use_system) {
+    os_files[0] = NULL;
+    os_dirs[0] = NULL;
+  }
+  if(use_system && !files[0] && !dirs[0] && !pem) {
+    places = Py_BuildValue("(OO)", listed ? listed : Py_None, others ? others : Py_None);
+    if(!places)
       goto done;
-    }
+    c->tls.store = system_tls(st, places, os_files, os_dirs, err, sizeof(err));
   }
   else {
-    if(files[0])
-      c->cainfo = lc_strndup(files[0], strlen(files[0]));
-    if(dirs[0])
-      c->capath = lc_strndup(dirs[0], strlen(dirs[0]));
-    if(pem) {
-      c->ca_blob_len = (size_t)PyBytes_GET_SIZE(pem);
-      c->ca_blob = lc_strndup(PyBytes_AS_STRING(pem), c->ca_blob_len);
-    }
-    if((files[0] && !c->cainfo) || (dirs[0] && !c->capath) || (pem && !c->ca_blob)) {
-      PyErr_NoMemory(); /* never the system's certificates in their place */
+    if(!(all_files = join(os_files, files)) || !(all_dirs = join(os_dirs, dirs)))
       goto done;
-    }
+    c->tls.store = lc_tls_new(all_files, all_dirs, pem ? PyBytes_AS_STRING(pem) : NULL, pem ? (size_t)PyBytes_GET_SIZE(pem) : 0,
+                        use_system && !os_files[0] && !os_dirs[0], err, sizeof(err));
   }
-  rc = 0;
+  if(c->tls.store)
+    rc = 0;
+  else
+    PyErr_SetString(PyExc_OSError, err);
 done:
+  Py_XDECREF(places);
   PyMem_Free(files);
   PyMem_Free(dirs);
+  PyMem_Free(os_files);
+  PyMem_Free(os_dirs);
+  PyMem_Free(all_files);
+  PyMem_Free(all_dirs);
   return rc;
 }
 
 static const char *const known[] = {
   "proxy", "proxy_userpwd", "proxy_headers", "cert", "cert_key", "cert_password", "interface", "unix_socket", "ca_files", "ca_dirs",
-  "ca_pem", "ca_system", "verify", "verify_host", "http1", "http2", "tls_min", "max_connections", "max_keepalive", "max_in_flight",
+  "ca_pem", "ca_system", "ca_system_files", "ca_system_dirs", "verify", "verify_host", "http1", "http2", "tls_min", "max_connections", "max_keepalive", "max_in_flight",
   "keepalive_expiry_ms", "max_body", "stream_high", "max_head", "keepidle", "keepintvl", "socket_options", "tls_max", "tls_options",
   "verify_flags", "ciphers", "ciphersuites",
 };

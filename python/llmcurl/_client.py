@@ -80,10 +80,11 @@ class AsyncClient(ClientCalls):
         timeout: seconds, or a `Timeout`. Default: connect 10 s, read and write 600 s.
         limits: a `Limits`. Default: no limit but the descriptors; idle connections are kept 60 s.
         http1, http2: the protocols offered. HTTP/2 is on by default with libcurl >= 8.4.
-        verify: True, False, or the path of a CA file or directory.
+        verify: True, False, the path of a CA file or directory to trust instead, or a list:
+            ``[True, path]`` adds a CA to the system's.
         cert: client certificate: path, or (certificate, key[, password]).
         proxy: URL (http, https, socks5, socks5h) or `Proxy`.
-        trust_env: use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+        trust_env: use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR.
         follow_redirects: default for calls. max_redirects: how many, at most.
         event_hooks: {"request": [...], "response": [...]}, async functions.
         default_encoding: of text without a charset.
@@ -148,7 +149,7 @@ class AsyncClient(ClientCalls):
         self._set_hooks(event_hooks)
         self._default_encoding = default_encoding
         self._settings = PoolSettings(
-            trust=trust_options(verify, cert),
+            trust=trust_options(verify, cert, trust_env),
             http1=http1,
             http2=http2_available(_CURL, http2),
             limits=limits or Limits(),

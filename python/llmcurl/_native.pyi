@@ -16,7 +16,8 @@ from ._models import Response
 from ._urls import URLTypes
 
 def curl_info() -> dict[str, Any]:
-    """version, version_num, ssl_version, features, built_with, ssl_store, cainfo, capath."""
+    """version, version_num, ssl_version, features, built_with, ssl_store, cainfo, capath;
+    ca_defaults: the (file, directory) compiled into OpenSSL."""
 
 def _live() -> dict[str, int]:
     """How many native objects exist in this process, by kind."""

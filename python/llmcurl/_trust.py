@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Union
 
-__all__ = ["CertTypes", "VerifyTypes", "http2_available", "trust_options"]
+from ._native import curl_info
 
-VerifyTypes = Union[bool, str, "os.PathLike[str]"]
+__all__ = ["CertTypes", "VerifyTypes", "http2_available", "system_trust", "trust_options"]
+
+PathTypes = Union[str, "os.PathLike[str]"]
+VerifyTypes = Union[bool, PathTypes, "Sequence[bool | PathTypes]"]
 CertTypes = Union[str, "tuple[str, str]", "tuple[str, str, str]"]
+
+#: Where distributions keep the file with all their CA certificates.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Gentoo, Alpine, NixOS
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL and kin, Amazon Linux
+    "/etc/pki/tls/certs/ca-bundle.crt",  # older ones of these
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/var/lib/ca-certificates/ca-bundle.pem",  # SUSE MicroOS
+    "/etc/ssl/cert.pem",  # Alpine without the package
+)
 
 #: Before it, libcurl loses connection window with each cancelled stream and does not send
 #: again what a GOAWAY refused.
@@ -31,9 +46,53 @@ def http2_available(info: dict[str, Any], wanted: bool | None) -> bool:
     return wanted
 
 
-def _trusted(verify: VerifyTypes) -> dict[str, Any]:
-    if verify is True:
-        return {"verify": 1, "verify_host": 1, "ca_system": True}
+def system_trust(trust_env: bool = True) -> dict[str, Any]:
+    """The options that make a native pool trust the operating system's certificates.
+
+    SSL_CERT_FILE and SSL_CERT_DIR come first and stand for all others; then the file of the
+    distribution; then the paths compiled into OpenSSL, if something is there; then certifi.
+
+    Args:
+        trust_env: look at the two variables.
+
+    Raises:
+        FileNotFoundError: a variable names nothing that exists.
+    """
+    file = os.environ.get("SSL_CERT_FILE") if trust_env else None
+    folder = os.environ.get("SSL_CERT_DIR") if trust_env else None
+    if not file and not folder:
+        return {"ca_system": True, **_system_store()}
+    options: dict[str, Any] = {"ca_system": True}
+    if file:
+        if not os.path.isfile(file):
+            raise FileNotFoundError(f"SSL_CERT_FILE: there is no file {file!r}")
+        options["ca_system_files"] = [file]
+    if folder:
+        # like PATH; a directory that is not there is skipped, as OpenSSL does
+        folders = [part for part in folder.split(os.pathsep) if os.path.isdir(part)]
+        if not folders and not file:
+            raise FileNotFoundError(f"SSL_CERT_DIR: there is no directory {folder!r}")
+        options["ca_system_dirs"] = folders
+    return options
+
+
+def _system_store() -> dict[str, Any]:
+    for bundle in _BUNDLES:
+        if os.path.isfile(bundle):
+            return {"ca_system_files": [bundle]}
+    file, folder = curl_info()["ca_defaults"]
+    if os.path.isfile(file):
+        return {"ca_system_files": [file]}
+    if os.path.isdir(folder) and any(re.fullmatch("[0-9a-f]{8}[.]0", x) for x in os.listdir(folder)):
+        return {"ca_system_dirs": [folder]}
+    try:
+        import certifi
+    except ImportError:
+        return {}  # libcurl's own guess; else every certificate will be refused, by name
+    return {"ca_system_files": [certifi.where()]}
+
+
+def _trusted(verify: VerifyTypes, trust_env: bool) -> dict[str, Any]:
     if verify is False:
         return {"verify": 0, "verify_host": 0}
     if isinstance(verify, ssl.SSLContext):
@@ -41,30 +100,52 @@ def _trusted(verify: VerifyTypes) -> dict[str, Any]:
             "verify: libcurl cannot use an ssl.SSLContext; pass True, False, or the path of a "
             "CA file or directory, and the client certificate as cert="
         )
-    if not isinstance(verify, (str, os.PathLike)):
-        raise TypeError(f"verify must be a bool or a path, not {type(verify).__name__}")
-    path = Path(verify)
     options: dict[str, Any] = {"verify": 1, "verify_host": 1, "ca_system": False}
-    if path.is_dir():
-        return {**options, "ca_dirs": [str(path)]}
-    if path.is_file():
-        return {**options, "ca_files": [str(path)]}
-    raise FileNotFoundError(f"verify: there is no CA file or directory {str(path)!r}")
+    if verify is True:
+        return {**options, **system_trust(trust_env)}
+    alone = isinstance(verify, (str, os.PathLike))
+    sources = [verify] if alone else verify if isinstance(verify, (list, tuple)) else None
+    if not sources:
+        raise TypeError(
+            "verify must be a bool, a path, or a list of True and paths, "
+            + ("not an empty one" if sources is not None else f"not {type(verify).__name__}")
+        )
+    files: list[str] = []
+    dirs: list[str] = []
+    for source in sources:
+        if source is True:
+            options.update(system_trust(trust_env))
+            continue
+        if not isinstance(source, (str, os.PathLike)):
+            raise TypeError(f"verify: a list holds True and paths, not {source!r}")
+        path = Path(source)
+        if not path.exists():
+            raise FileNotFoundError(f"verify: there is no CA file or directory {str(path)!r}")
+        (dirs if path.is_dir() else files).append(str(path))
+    if files:
+        options["ca_files"] = files
+    if dirs:
+        options["ca_dirs"] = dirs
+    return options
 
 
-def trust_options(verify: VerifyTypes, cert: CertTypes | None) -> dict[str, Any]:
+def trust_options(
+    verify: VerifyTypes, cert: CertTypes | None, trust_env: bool = True
+) -> dict[str, Any]:
     """The native pool's TLS options.
 
     Args:
-        verify: True = the system's certificates (and SSL_CERT_FILE, SSL_CERT_DIR), False = no
-            checks, or the path of a PEM file or a hashed directory to trust instead.
+        verify: True = the system's certificates (see `system_trust`), False = no checks, the
+            path of a PEM file or a hashed directory to trust instead, or a list of these:
+            ``[True, "/etc/corp/ca.pem"]`` trusts the system's certificates and one more CA.
         cert: a client certificate: path of a PEM file with certificate and key, or
             (certificate, key[, password]).
+        trust_env: whether SSL_CERT_FILE and SSL_CERT_DIR count.
 
     Raises:
         TypeError, FileNotFoundError: the text names the argument.
     """
-    options = _trusted(verify)
+    options = _trusted(verify, trust_env)
     if cert is None:
         return options
     parts = (cert,) if isinstance(cert, (str, os.PathLike)) else tuple(cert)

@@ -14,6 +14,8 @@ import ssl
 import struct
 from typing import Any
 
+from .._trust import system_trust
+
 __all__ = ["context_options"]
 
 _VERSIONS = (
@@ -46,7 +48,7 @@ def context_options(context: ssl.SSLContext) -> dict[str, Any]:
     if not options["verify"]:
         return options
     if type(context).__module__.partition(".")[0] == "truststore":
-        options["ca_system"] = True  # it asks the system at each handshake
+        options.update(system_trust())  # it asks the system at each handshake
         return options
     certificates = context.get_ca_certs(binary_form=True)
     directories = [path for path in _directories() if _trusts(context, path)]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from .._trust import http2_available
+from .._trust import http2_available, system_trust
 from ._context import context_options
 from ._package import Package
 
@@ -61,16 +61,7 @@ def _default_certificates(package: Package, trust_env: bool) -> dict[str, Any]:
         import certifi
 
         return {"ca_files": [certifi.where()], "ca_system": False}
-    if trust_env:
-        return {"ca_system": True}
-    # OpenSSL's own default would look at the two variables.
-    paths = ssl.get_default_verify_paths()
-    found: dict[str, Any] = {"ca_system": False}
-    if os.path.isfile(paths.openssl_cafile):
-        found["ca_files"] = [paths.openssl_cafile]
-    if os.path.isdir(paths.openssl_capath):
-        found["ca_dirs"] = [paths.openssl_capath]
-    return found if len(found) > 1 else {"ca_system": True}
+    return system_trust(trust_env)
 
 
 def _client_certificate(cert: Any) -> dict[str, Any]:
