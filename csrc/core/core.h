@@ -153,7 +153,7 @@ struct lc_xfer {
   unsigned in_paused : 1;
   unsigned was_reset : 1; /* the kept connection, that is */
   unsigned counted_paused : 1; /* in lane->paused */
-  unsigned bad_head : 1; /* the status line is none */
+  unsigned bad_head : 1; /* it is none, or beyond its limit */
   unsigned no_memory : 1; /* for bytes of its answer, or its socket */
   unsigned unwatched : 1; /* its socket could not be put into the event set: os_errno */
   unsigned replay_unsent_only : 1; /* not even idempotent methods go out twice */
@@ -209,6 +209,7 @@ struct lc_lane {
   unsigned kicked : 1;
   unsigned unwatched : 1; /* a transfer in it is, see there */
   unsigned broken : 1; /* libcurl failed in it: nothing new, freed when empty */
+  unsigned regroup : 1; /* the server refused HTTP/2: see lc_pool_regroup */
 };
 
 enum { LC_LANES_IDLE = 0, LC_LANES_ROOM = 1, LC_LANES_FULL = 2 };

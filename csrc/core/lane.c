@@ -66,12 +66,13 @@ static int on_timer(CURLM *multi, long ms, void *userp)
   return 0;
 }
 
-lc_lane *lc_lane_new(lc_origin *origin)
+lc_lane *lc_lane_new(lc_origin *origin, int *no_fd)
 {
   lc_lane *lane = lc_calloc(1, sizeof(*lane));
   lc_timers *timers = &origin->pool->reactor->timers;
   CURLMcode code;
 
+  *no_fd = 0;
   if(!lane)
     return NULL;
   if(lc_timers_reserve(timers, 2)) {
@@ -81,9 +82,12 @@ lc_lane *lc_lane_new(lc_origin *origin)
   lane->origin = origin;
   lc_timer_init(&lane->timer, LC_TIMER_LANE);
   lc_timer_init(&lane->watch, LC_TIMER_WATCH);
+  errno = 0;
   lane->multi = curl_multi_init();
-  if(!lane->multi)
+  if(!lane->multi) {
+    *no_fd = errno == EMFILE || errno == ENFILE; /* libcurl 8 makes descriptors of its own */
     goto error;
+  }
   code = curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
   if(!code)
     code = curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane);
@@ -97,6 +101,10 @@ lc_lane *lc_lane_new(lc_origin *origin)
     code = curl_multi_setopt(lane->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)LC_WIDTH_H2);
   if(!code)
     code = curl_multi_setopt(lane->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+#if LIBCURL_VERSION_NUM >= 0x081400
+  if(!code)
+    code = curl_multi_setopt(lane->multi, CURLMOPT_QUICK_EXIT, 1L); /* never wait for a look-up */
+#endif
   if(code)
     goto error;
   lc_live_add(LC_LIVE_LANE, 1);
@@ -278,6 +286,8 @@ static void harvest(lc_lane *lane)
   CURLMsg *msg;
   int left;
 
+  if(lane->regroup)
+    lc_pool_regroup(lane);
   while((msg = curl_multi_info_read(lane->multi, &left)) != NULL) {
     CURLcode result = msg->data.result; /* msg goes with remove_handle */
     lc_slot *slot;
@@ -295,8 +305,11 @@ static void harvest(lc_lane *lane)
       continue;
     if(result && slot->refused && slot->replay && lc_pool_send_fresh(x))
       continue;
-    if(result && x->bad_head)
+    if(result && x->bad_head) {
       result = CURLE_WEIRD_SERVER_REPLY;
+      snprintf(slot->error, sizeof(slot->error), "the header of the answer is %s",
+               x->reason == LC_END_TOO_LARGE ? "larger than allowed" : "not one of HTTP");
+    }
     if(result && x->no_memory) {
       result = CURLE_OUT_OF_MEMORY;
       slot->error[0] = '\0'; /* says what libcurl saw of it */

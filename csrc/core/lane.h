@@ -12,8 +12,8 @@
 
 #include "core.h"
 
-/* Returns a lane owned by its origin; NULL = no memory. */
-lc_lane *lc_lane_new(lc_origin *origin);
+/* Returns a lane owned by its origin; NULL = no memory, or no descriptor (`*no_fd` is set). */
+lc_lane *lc_lane_new(lc_origin *origin, int *no_fd);
 /* Closes its connections and frees it. It must have no transfer. */
 void lc_lane_free(lc_lane *lane);
 /* Puts a loaded transfer in; it runs at the next kick. */

@@ -333,13 +333,13 @@ void lc_target_unref(lc_target *t)
 
 /* ---- admission ---- */
 
-static lc_lane *pick_lane(lc_origin *origin)
+static lc_lane *pick_lane(lc_origin *origin, int *no_fd)
 {
   if(origin->lanes[LC_LANES_IDLE])
     return origin->lanes[LC_LANES_IDLE];
   if(origin->lanes[LC_LANES_ROOM])
     return origin->lanes[LC_LANES_ROOM];
-  return lc_lane_new(origin);
+  return lc_lane_new(origin, no_fd);
 }
 
 static int has_idle(const lc_origin *origin)
@@ -403,13 +403,31 @@ static int admitted(lc_pool *pool, lc_xfer *x)
   return 1;
 }
 
+/* Out of libcurl and to the front of the queue. */
+static void put_back(lc_xfer *x)
+{
+  lc_pool *pool = x->pool;
+  if(x->target->origin->scout == x)
+    lc_pool_scout_done(x->target->origin, NULL);
+  if(x->lane)
+    lc_lane_remove(x->lane, x);
+  lc_slot_settle(x->slot, -1);
+  lc_slot_give(x->slot);
+  x->state = LC_XFER_QUEUED;
+  x->started = x->connected = 0;
+  lc_queue_push_front(&pool->queue, x);
+  lc_xfer_rearm(x);
+  pool->reactor->start_wanted = 1;
+}
+
 static void start_one(lc_pool *pool, lc_xfer *x)
 {
   lc_origin *origin = x->target->origin;
   CURLcode code = CURLE_OUT_OF_MEMORY;
+  lc_reason reason = LC_END_CURL;
   lc_lane *lane;
   lc_slot *slot;
-  int reuse = has_idle(origin);
+  int reuse = has_idle(origin), no_fd = 0;
 
   slot = lc_slot_take(pool, &code);
   if(!slot)
@@ -422,9 +440,19 @@ static void start_one(lc_pool *pool, lc_xfer *x)
     x->slot = slot;
     goto error;
   }
-  lane = pick_lane(origin);
+  lane = pick_lane(origin, &no_fd);
+  if(!lane && no_fd) {
+    lc_pool_sweep(pool, 1); /* idle ones give theirs back */
+    lane = pick_lane(origin, &no_fd);
+  }
   if(!lane) {
-    code = CURLE_OUT_OF_MEMORY;
+    if(no_fd && pool->active) {
+      put_back(x);
+      pool->stalled = 1;
+      return;
+    }
+    reason = no_fd ? LC_END_FD_LIMIT : LC_END_CURL;
+    code = no_fd ? CURLE_COULDNT_CONNECT : CURLE_OUT_OF_MEMORY;
     goto error;
   }
   switch(lc_lane_add(lane, x)) {
@@ -438,7 +466,7 @@ static void start_one(lc_pool *pool, lc_xfer *x)
     break;
   }
 error:
-  lc_xfer_finish(x, LC_END_CURL, code);
+  lc_xfer_finish(x, reason, code);
 }
 
 /* The first transfer to a name resolves it for all: 5,000 at once would make
@@ -495,22 +523,6 @@ void lc_pool_scout_done(lc_origin *origin, lc_xfer *failed)
   origin->pool->reactor->start_wanted = 1;
 }
 
-/* Out of libcurl and to the front of the queue. */
-static void put_back(lc_xfer *x)
-{
-  lc_pool *pool = x->pool;
-  if(x->target->origin->scout == x)
-    lc_pool_scout_done(x->target->origin, NULL);
-  lc_lane_remove(x->lane, x);
-  lc_slot_settle(x->slot, -1);
-  lc_slot_give(x->slot);
-  x->state = LC_XFER_QUEUED;
-  x->started = x->connected = 0;
-  lc_queue_push_front(&pool->queue, x);
-  lc_xfer_rearm(x);
-  pool->reactor->start_wanted = 1;
-}
-
 int lc_pool_send_fresh(lc_xfer *x)
 {
   if(x->fresh)
@@ -535,6 +547,27 @@ int lc_pool_requeue(lc_xfer *x)
   pool->stalled = pool->active > 0;
   pool->sweep = pool->sweep_all = 1;
   return 1;
+}
+
+void lc_pool_learn(lc_origin *origin, lc_proto proto)
+{
+  if(origin->proto != LC_PROTO_UNKNOWN)
+    return;
+  origin->proto = (uint8_t)proto;
+  if(proto == LC_PROTO_H1)
+    origin->width = LC_WIDTH_TLS; /* fuller lanes empty by themselves */
+}
+
+void lc_pool_regroup(lc_lane *lane)
+{
+  lc_xfer *x, *next;
+  lane->regroup = 0;
+  /* the newest is the first of the list; the oldest ends at the head of the queue */
+  for(x = lane->xfers; x; x = next) {
+    next = x->next;
+    if(!x->connected && !x->slot->opened && !x->slot->tries)
+      put_back(x);
+  }
 }
 
 void lc_pool_lane_settled(lc_lane *lane)

@@ -46,6 +46,11 @@ int lc_pool_requeue(lc_xfer *x);
 /* The kept connection died and sending again is safe: once more, on a fresh one.
  * Returns 0 when that was tried already. */
 int lc_pool_send_fresh(lc_xfer *x);
+/* What the server of an https origin speaks is known for the first time. */
+void lc_pool_learn(lc_origin *origin, lc_proto proto);
+/* Transfers that libcurl made wait for an HTTP/2 connection, which the lane will
+ * not get, go back to the queue and each have a connection of their own. */
+void lc_pool_regroup(lc_lane *lane);
 /* A lane has no transfer left. */
 void lc_pool_lane_settled(lc_lane *lane);
 /* Frees lanes without transfers: all, or those with no usable connection left. */

@@ -160,6 +160,12 @@ static void idle_event(lc_reactor *r, lc_sock *s, int fd, unsigned events)
   lc_lane *lane = s->lane;
   char byte;
 
+  if(s->ours && !(events & ~(unsigned)LC_EV_OUT)) {
+    /* libcurl 8 may read an answer in the very run that sent the request: room
+       to send is still watched for then, which tells nothing of an idle one */
+    lc_sock_rest(r, fd);
+    return;
+  }
   if(s->ours && (!lane->paused || !lane->active)) {
     int gone = (events & (LC_EV_HUP | LC_EV_ERR)) != 0;
     if(!gone && !lane->origin->https) {

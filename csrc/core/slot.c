@@ -8,6 +8,7 @@
 #include "lc_live.h"
 #include "pool.h"
 #include "socks.h"
+#include "tls.h"
 #include "xfer.h"
 
 #include <errno.h>
@@ -124,6 +125,10 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
       return CURL_PREREQFUNC_ABORT;
     }
     x->pool->reactor->stats.replays++;
+  }
+  if(fresh && slot->http_version == CURL_HTTP_VERSION_2TLS && lc_tls_refused_h2(slot->easy)) {
+    lc_pool_learn(x->target->origin, LC_PROTO_H1);
+    x->lane->regroup = 1;
   }
   slot->received_before = UINT64_MAX;
   if(!fresh && !x->target->origin->https && lc_xfer_idempotent(x)) {
@@ -378,13 +383,20 @@ lc_slot *lc_slot_take(lc_pool *pool, CURLcode *code)
   return slot;
 }
 
+/* Where HTTP/2 may come out of it, libcurl 8 makes a transfer wait until it
+ * knows what the first connection speaks; without TLS, or with a server that
+ * takes no part in ALPN, it only knows after the first answer. So it is not
+ * asked for where it cannot be had. */
 static long version_option(const lc_pool *pool, const lc_xfer *x)
 {
   const lc_pool_config *c = &pool->config;
+  const lc_origin *origin = x->target->origin;
   if(!c->http2 || x->http_version == 1)
     return CURL_HTTP_VERSION_1_1;
   if(!c->http1)
     return CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+  if(!origin->https || origin->proto == LC_PROTO_H1)
+    return CURL_HTTP_VERSION_1_1;
   return CURL_HTTP_VERSION_2TLS;
 }
 

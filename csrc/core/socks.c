@@ -167,6 +167,15 @@ void lc_sock_mute(lc_reactor *r, int fd)
   (void)register_mask(r, fd, s, s->want);
 }
 
+void lc_sock_rest(lc_reactor *r, int fd)
+{
+  lc_sock *s = &r->socks[fd];
+  if(s->registered && register_mask(r, fd, s, LC_EV_IN)) {
+    lc_evset_del(&r->ev, fd); /* or its room to send would show again and again */
+    s->registered = 0;
+  }
+}
+
 void lc_sock_died(lc_reactor *r, int fd)
 {
   lc_sock *s = &r->socks[fd];

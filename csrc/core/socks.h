@@ -24,6 +24,8 @@ lc_rc lc_sock_want(lc_reactor *r, int fd, lc_lane *lane, unsigned want);
 /* Takes out of the registration what nobody waits for (a level-triggered event
  * that is not served would come again at once). */
 void lc_sock_mute(lc_reactor *r, int fd);
+/* Watched for what an idle one can have: a word, or the end, of its peer. */
+void lc_sock_rest(lc_reactor *r, int fd);
 /* An idle one was closed by its peer. */
 void lc_sock_died(lc_reactor *r, int fd);
 /* Forgets all sockets of a lane that is being freed: those libcurl closed without

@@ -35,6 +35,12 @@ int lc_tls_usable(void)
   return strncmp(theirs, mine, strlen(mine)) == 0;
 }
 
+void lc_tls_defaults(const char **file, const char **dir)
+{
+  *file = X509_get_default_cert_file();
+  *dir = X509_get_default_cert_dir();
+}
+
 static lc_rc load_pem(X509_STORE *store, const char *pem, size_t len)
 {
   BIO *bio = BIO_new_mem_buf(pem, (int)len);
@@ -127,14 +133,42 @@ int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp)
   /* libcurl >= 8.15 reads ahead: the last records of a burst then sit inside
      the SSL object while the socket shows nothing, and nobody comes for them */
   SSL_CTX_set_read_ahead(ssl_ctx, 0);
+#ifdef SSL_OP_IGNORE_UNEXPECTED_EOF
+  /* A close without close_notify ends a body that has no other end, as in
+     httpx and aiohttp; libcurl 8 would call it an error. One that was promised
+     (Content-Length, chunks, HTTP/2 frames) is still found to be cut short. */
+  SSL_CTX_set_options(ssl_ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
+#endif
   return CURLE_OK;
+}
+
+int lc_tls_refused_h2(void *easy)
+{
+  struct curl_tlssessioninfo *info = NULL;
+  const unsigned char *name = NULL;
+  unsigned len = 0;
+  if(!lc_tls_usable() || curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &info) || !info || !info->internals)
+    return 0;
+  SSL_get0_alpn_selected(info->internals, &name, &len);
+  return len != 2 || memcmp(name, "h2", 2) != 0;
 }
 
 #else
 
+int lc_tls_refused_h2(void *easy)
+{
+  (void)easy;
+  return 0;
+}
+
 int lc_tls_usable(void)
 {
   return 0;
+}
+
+void lc_tls_defaults(const char **file, const char **dir)
+{
+  *file = *dir = "";
 }
 
 lc_tls *lc_tls_new(const char *const *files, const char *const *dirs,

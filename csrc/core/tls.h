@@ -22,6 +22,8 @@ typedef struct lc_tls_rules {
 
 /* 1 when libcurl runs on the OpenSSL that this library was linked with. */
 int lc_tls_usable(void);
+/* The paths compiled into OpenSSL, whether or not anything is there. Static. */
+void lc_tls_defaults(const char **file, const char **dir);
 /* Loads PEM certificates. `files` and `dirs` are NULL-terminated lists of
  * paths, `pem` (may be NULL) holds further certificates in memory;
  * `system_default` adds the paths compiled into OpenSSL. On failure returns
@@ -33,5 +35,9 @@ lc_tls *lc_tls_ref(lc_tls *tls);
 void lc_tls_unref(lc_tls *tls);
 /* A CURLOPT_SSL_CTX_FUNCTION; userp is an lc_tls_rules. Does nothing unless lc_tls_usable. */
 int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp);
+/* 1 when the handshake on the CURL handle's connection ended with anything but
+ * "h2" chosen; 0 also when that cannot be told. Reads only, so it may be called
+ * from a callback. */
+int lc_tls_refused_h2(void *easy);
 
 #endif

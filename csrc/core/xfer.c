@@ -187,6 +187,8 @@ static uint8_t phase_of(const lc_xfer *x)
   if(!x->connected) {
     if(is_tls_code(x->code))
       return LC_PHASE_TLS;
+    if(x->code == CURLE_COULDNT_CONNECT)
+      return LC_PHASE_CONNECT; /* also what a proxy refused, which comes before the handshake */
     if(x->times.dns < 0 && x->target->origin->named)
       return LC_PHASE_RESOLVE;
     if(x->times.connect < 0 || !x->target->origin->https)
@@ -364,13 +366,15 @@ size_t lc_xfer_on_header(lc_xfer *x, const char *line, size_t len)
   rc = lc_head_line(&x->head, line, len);
   if(rc == LC_EOF) {
     lc_origin *origin = x->target->origin;
-    if(origin->proto == LC_PROTO_UNKNOWN)
-      origin->proto = x->head.version >= 20 ? LC_PROTO_H2 : LC_PROTO_H1;
+    lc_pool_learn(origin, x->head.version >= 20 ? LC_PROTO_H2 : LC_PROTO_H1);
     if(x->streaming)
       lc_xfer_tell(x, LC_NEWS_HEAD);
     return len;
   }
-  return rc < 0 ? refuse(x, rc) : len;
+  if(rc >= 0)
+    return len;
+  x->bad_head = rc == LC_ERR_LIMIT;
+  return refuse(x, rc);
 }
 
 size_t lc_xfer_on_read(lc_xfer *x, char *out, size_t room)

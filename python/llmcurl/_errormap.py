@@ -83,7 +83,7 @@ _CODES: dict[int, type[exc.RequestError]] = {
 }
 
 _CONNECT_PHASES = frozenset({"resolve", "connect", "tls"})
-# libcurl reports CONNECT's refusal as a receive error (56) before 8.x and also later.
+# libcurl reports CONNECT's refusal as a receive error (56), since 8.2x as a failed connect (7).
 _PROXY_TEXTS = ("connect tunnel", "proxy connect", "proxytunnel", "from proxy after connect")
 # A close without TLS close_notify, a chunk header that is none, headers that are none: the
 # peer broke the protocol, the network did not fail.
@@ -213,15 +213,21 @@ def _pick(
         return exc.RemoteProtocolError
     if code in (55, 56):
         return _broken(code, text, phase)
+    if code == 7 and _of_proxy(text):
+        return exc.ProxyError
     if code == 42 and os_errno and phase in _CONNECT_PHASES:
         return exc.ConnectError  # setsockopt() failed
     return _CODES.get(code, exc.TransportError)
 
 
+def _of_proxy(text: str) -> bool:
+    return any(words in text.lower() for words in _PROXY_TEXTS)
+
+
 def _broken(code: int, text: str, phase: str) -> type[exc.RequestError]:
     """CURLE_SEND_ERROR (55) and CURLE_RECV_ERROR (56): who is to blame?"""
     lowered = text.lower()
-    if any(words in lowered for words in _PROXY_TEXTS):
+    if _of_proxy(text):
         return exc.ProxyError
     if phase in _CONNECT_PHASES:
         return exc.ConnectError

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import llmcurl
 import pytest
+from servers.chaos import Chaos
 from servers.nginx import Nginx
 
 
@@ -26,6 +28,29 @@ async def test_http1_is_spoken_when_http2_was_not_asked_for_or_is_not_offered(ng
         assert (await client.get(nginx.https2 + "/json")).http_version == "HTTP/1.1"
     assert (await h2.get(nginx.https + "/json")).http_version == "HTTP/1.1"
     assert (await h2.get(nginx.http + "/json")).http_version == "HTTP/1.1"
+
+
+async def test_a_server_that_takes_no_part_in_alpn_gets_a_connection_for_each_call(authority) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*map(str, authority.good))
+    with Chaos(tls=context) as server:
+        async with llmcurl.AsyncClient(http2=True, verify=str(authority.ca_file)) as client:
+            calls = [client.get(server.url("/stall")) for _ in range(20)]
+            everything = asyncio.gather(*calls)
+            await server.wait_for_request("/stall", 20)  # none waits for the answer of another
+            assert server.new_connections == 20
+            everything.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await everything
+
+
+async def test_calls_without_tls_do_not_wait_for_each_other(h2) -> None:
+    with Chaos() as server:
+        everything = asyncio.gather(*(h2.get(server.url("/stall")) for _ in range(20)))
+        await server.wait_for_request("/stall", 20)
+        everything.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await everything
 
 
 async def test_http2_without_tls_is_spoken_when_http1_is_switched_off(nginx: Nginx) -> None:

@@ -73,6 +73,24 @@ async def test_ssl_cert_file_of_the_environment_is_trusted(tls, authority, monke
         assert (await client.get(tls.good.url("/ok"))).status_code == 200
 
 
+async def test_a_list_adds_a_ca_to_the_others(tls, authority, monkeypatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    async with llmcurl.AsyncClient(verify=[True, str(authority.other_ca_file)]) as client:
+        assert (await client.get(tls.good.url("/ok"))).status_code == 200
+        assert (await client.get(tls.self_signed.url("/ok"))).status_code == 200
+    async with llmcurl.AsyncClient(verify=[str(authority.other_ca_file)]) as client:
+        with pytest.raises(llmcurl.ConnectError):
+            await client.get(tls.good.url("/ok"))
+
+
+async def test_the_variables_do_not_count_without_trust_env(tls, authority, monkeypatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
+    async with llmcurl.AsyncClient(trust_env=False) as client:
+        with pytest.raises(llmcurl.ConnectError):
+            await client.get(tls.good.url("/ok"))
+
+
 async def test_a_python_ssl_context_is_refused_with_advice() -> None:
     with pytest.raises(TypeError, match="SSLContext"):
         llmcurl.AsyncClient(verify=ssl.create_default_context())

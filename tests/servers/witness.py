@@ -58,7 +58,10 @@ class Witness:
                 if not part:
                     return
                 raw += part
-            told["head"] = raw.partition(b"\r\n\r\n")[0].decode("latin-1")
+            lines = raw.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+            # libcurl 8 writes Connection last; the order of different fields means nothing
+            lines.sort(key=lambda line: line.startswith("Connection:"))
+            told["head"] = "\r\n".join(lines)
             self.seen.append(told)
             body = json.dumps(told).encode()
             peer.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from llmcurl.testing import MockConfig
 from llmcurl.testing.plugin import _mock_llm_defaults, _mock_llm_process, mock_llm
 
-__all__ = ["Package", "Seen", "_mock_llm_defaults", "_mock_llm_process", "facts", "mock_llm", "package", "slow_mock"]
+__all__ = ["Package", "Seen", "_mock_llm_defaults", "_mock_llm_process", "facts", "in_order", "mock_llm", "package", "slow_mock"]
 
 #: Errors are compared by class and by what they belong to; texts differ.
 Case = Callable[[Any], Awaitable[Any]]
@@ -26,6 +27,18 @@ class Seen:
     error: str | None = None
     error_request: tuple[str, str] | None = None
     requests: list[Any] = field(default_factory=list)
+
+
+def in_order(raw: bytes) -> bytes:
+    """A request as sent, but what libcurl 8 writes in another way that means the same: Connection
+    comes last (RFC 9110, 5.3), the escapes of a URL are in capitals (RFC 3986, 6.2.2.1)."""
+    line, end, rest = raw.partition(b"\r\n")
+    raw = re.sub(rb"%[0-9a-f]{2}", lambda found: found[0].upper(), line, flags=re.I) + end + rest
+    found = re.search(rb"\r\nConnection: [^\r]*", raw)
+    if not found:
+        return raw
+    head, end, body = raw.replace(found[0], b"", 1).partition(b"\r\n\r\n")
+    return head + found[0] + end + body
 
 
 class Package:

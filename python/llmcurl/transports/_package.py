@@ -19,7 +19,7 @@ _STAND_INS = {
 # CURLcodes that the reference's classes see differently than ours do.
 _UNKNOWN_PROXY = 5  # CURLE_COULDNT_RESOLVE_PROXY
 _ABORTED = 42  # our refusal to send again what an old connection may have delivered
-_RECEIVE = 56
+_CONNECT, _RECEIVE = 7, 56  # a tunnel that does not come about, in newer and older libcurls
 #: The proxy has not refused: it closed, or spoke no HTTP.
 _NO_PROXY_ANSWER = ("CONNECT aborted", "response 0")
 
@@ -60,7 +60,7 @@ class Package:
                 kind = self.ConnectError  # as for any other host
             elif error.code == _ABORTED and kind is not self.ConnectError:
                 kind = self.module.RemoteProtocolError
-            elif error.code == _RECEIVE and error.curl_text.endswith(_NO_PROXY_ANSWER):
+            elif error.code in (_CONNECT, _RECEIVE) and error.curl_text.endswith(_NO_PROXY_ANSWER):
                 kind = self.module.RemoteProtocolError
         made: Exception = kind(str(error), request=request)
         return made
