@@ -201,7 +201,8 @@ static call *call_new(void)
   curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
   curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
-  curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, 16384L);
+  curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE,
+                   g.opts.body_len <= 2048 ? 4096L : 16384L);
   curl_easy_setopt(e, CURLOPT_HTTPHEADER, g.headers);
   curl_easy_setopt(e, CURLOPT_SHARE, g.share);
   if(g.opts.http2) {

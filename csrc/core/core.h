@@ -175,6 +175,7 @@ struct lc_slot {
   struct curl_slist *list; /* borrowed from `headers`: the part of it */
   uint8_t method; /* lc_method + 1, 0 = unknown */
   uint8_t body_kind; /* 0 unknown, 1 none, 2 bytes, 3 fed */
+  uint16_t upload_buffer; /* bytes, 0 = unknown */
   uint8_t http_version;
   unsigned one_shot : 1;
   unsigned secured : 1; /* TLS options are set */

@@ -29,7 +29,11 @@
 
 #define RECV_BUFFER 16384L /* one for each transfer */
 #define RECV_BUFFER_SHARED 262144L /* one for each CURLM, libcurl 8.7 and newer; pages are taken as they are used */
+/* libcurl keeps a request's send buffer until its answer is there. It rounds sizes up to
+   CURL_MAX_WRITE_SIZE, 16 KiB unless libcurl was built with less, as ours is. */
 #define UPLOAD_BUFFER 16384L
+#define UPLOAD_BUFFER_SMALL 4096L
+#define HEAD_ROOM 1024 /* for the request line and what libcurl adds */
 #define SMALL_BODY 65536 /* libcurl asks "Expect: 100-continue" above 1 MiB (CURLOPT_EXPECT_100_TIMEOUT_MS(3)) */
 #define NO_LIMIT_MS 0x7fffffffL /* libcurl's own connect limit of 300 s would come first */
 
@@ -317,7 +321,6 @@ static CURLcode slot_setup(lc_slot *slot, lc_pool *pool)
   SET(CURLOPT_CLOSESOCKETDATA, pool->reactor);
   SET(CURLOPT_SHARE, pool->share);
   SET(CURLOPT_BUFFERSIZE, recv_buffer());
-  SET(CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
   SET(CURLOPT_CONNECTTIMEOUT_MS, NO_LIMIT_MS); /* deadlines are ours */
   SET(CURLOPT_TCP_NODELAY, 1L);
   SET(CURLOPT_TCP_KEEPALIVE, 1L);
@@ -433,12 +436,19 @@ done:
   return code;
 }
 
+static long upload_buffer(const lc_xfer *x, int kind)
+{
+  size_t head = HEAD_ROOM + x->target->url_len + (x->headers ? x->headers->bytes : 0);
+  return kind != BODY_FED && head + x->body_len <= UPLOAD_BUFFER_SMALL ? UPLOAD_BUFFER_SMALL : UPLOAD_BUFFER;
+}
+
 CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
 {
   CURL *easy = slot->easy;
   CURLcode code;
   int kind = x->feeding ? BODY_FED : (x->body || x->method == LC_POST || x->method == LC_PUT || x->method == LC_PATCH) ? BODY_BYTES : BODY_NONE;
   long version = version_option(slot->pool, x);
+  long upload = upload_buffer(x, kind);
   struct curl_slist *list = NULL;
 
   slot->error[0] = '\0';
@@ -480,6 +490,10 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
   }
   else if(kind == BODY_FED)
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->up_len);
+  if(slot->upload_buffer != upload) {
+    SET(CURLOPT_UPLOAD_BUFFERSIZE, upload);
+    slot->upload_buffer = (uint16_t)upload;
+  }
   if(slot->http_version != version) {
     SET(CURLOPT_HTTP_VERSION, version);
     slot->http_version = (uint8_t)version;
