@@ -106,6 +106,13 @@ typedef struct lc_queue {
   uint32_t count;
 } lc_queue;
 
+/* The connection a transfer went over. */
+typedef struct lc_peer {
+  char ip[48], local_ip[48]; /* "" = a Unix socket */
+  int port, local_port;
+  char tls_version[16], cipher[48]; /* OpenSSL's names, "" = none, or not known */
+} lc_peer;
+
 struct lc_xfer {
   lc_xfer *next, *prev; /* its queue, or its lane's list, or the reactor's free list */
   lc_queue *queue;      /* borrowed: the one it waits in, NULL = none */
@@ -161,7 +168,12 @@ struct lc_xfer {
   unsigned http_version : 2;       /* 0 = the pool's choice, 1 = 1.1 */
   unsigned one_shot : 1;           /* its connection is not kept */
   unsigned fresh : 1;              /* on a connection of its own: kept ones kept dying */
-  char error[CURL_ERROR_SIZE];
+  unsigned describe : 1;           /* fill in `peer` */
+  unsigned described : 1;          /* done */
+  unsigned staged : 1;             /* LC_NEWS_WANT when a socket is opened and when the connection stands */
+  unsigned opened : 1;             /* staged: a socket was opened */
+  char error[CURL_ERROR_SIZE];     /* from here on nothing is cleared between uses */
+  lc_peer peer;
 };
 
 /* An easy handle with what it was last told, so that only changes are set. */

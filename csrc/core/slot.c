@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <linux/tcp.h> /* netinet/tcp.h lacks the byte counters */
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -107,6 +108,19 @@ void lc_slot_settle(lc_slot *slot, int local_port)
   slot->opened = 0;
 }
 
+static void describe(lc_xfer *x, const char *ip, int port, const char *local_ip, int local_port)
+{
+  lc_peer *peer = &x->peer;
+  snprintf(peer->ip, sizeof(peer->ip), "%s", ip ? ip : "");
+  snprintf(peer->local_ip, sizeof(peer->local_ip), "%s", local_ip ? local_ip : "");
+  peer->port = port;
+  peer->local_port = local_port;
+  peer->tls_version[0] = peer->cipher[0] = '\0';
+  if(x->target->origin->https)
+    lc_tls_describe(x->slot->easy, peer->tls_version, sizeof(peer->tls_version), peer->cipher, sizeof(peer->cipher));
+  x->described = 1;
+}
+
 /* Called when the connection stands and the request is about to be sent; a
  * second time in one transfer when libcurl, having got no byte of an answer on
  * a kept connection, wants to send it again. That is stopped here: libcurl
@@ -116,11 +130,7 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
 {
   lc_slot *slot = userp;
   lc_xfer *x = slot->xfer;
-  int fresh;
-  (void)ip;
-  (void)local_ip;
-  (void)port;
-  fresh = slot->opened > 0;
+  int fresh = slot->opened > 0;
   lc_slot_settle(slot, local_port);
   if(slot->tries) {
     slot->replay = lc_xfer_may_replay(x) ? 1 : 0;
@@ -143,6 +153,8 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
   }
   slot->tries = 1;
   slot->local_port = local_port;
+  if(x->describe)
+    describe(x, ip, port, local_ip, local_port);
   lc_xfer_on_connected(x);
   return CURL_PREREQFUNC_OK;
 }

@@ -153,6 +153,16 @@ int lc_tls_refused_h2(void *easy)
   return len != 2 || memcmp(name, "h2", 2) != 0;
 }
 
+void lc_tls_describe(void *easy, char *version, size_t version_len, char *cipher, size_t cipher_len)
+{
+  struct curl_tlssessioninfo *session = NULL;
+  version[0] = cipher[0] = '\0';
+  if(!lc_tls_usable() || curl_easy_getinfo((CURL *)easy, CURLINFO_TLS_SSL_PTR, &session) || !session || !session->internals)
+    return;
+  snprintf(version, version_len, "%s", SSL_get_version(session->internals));
+  snprintf(cipher, cipher_len, "%s", SSL_get_cipher_name((SSL *)session->internals));
+}
+
 #else
 
 int lc_tls_refused_h2(void *easy)
@@ -200,6 +210,14 @@ int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp)
   (void)ssl_ctx;
   (void)userp;
   return CURLE_OK;
+}
+
+void lc_tls_describe(void *easy, char *version, size_t version_len, char *cipher, size_t cipher_len)
+{
+  (void)easy;
+  (void)version_len;
+  (void)cipher_len;
+  version[0] = cipher[0] = '\0';
 }
 
 #endif

@@ -39,5 +39,8 @@ int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp);
  * "h2" chosen; 0 also when that cannot be told. Reads only, so it may be called
  * from a callback. */
 int lc_tls_refused_h2(void *easy);
+/* OpenSSL's names of the version and the cipher of the handle's connection; "" when not
+ * known. From a callback of a transfer that has one. */
+void lc_tls_describe(void *easy, char *version, size_t version_len, char *cipher, size_t cipher_len);
 
 #endif

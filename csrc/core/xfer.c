@@ -450,10 +450,16 @@ void lc_xfer_on_resolved(lc_xfer *x)
   origin->resolved = x->pool->reactor->now;
   if(origin->scout == x)
     lc_pool_scout_done(origin, NULL);
+  if(x->staged) {
+    x->opened = 1;
+    lc_xfer_tell(x, LC_NEWS_WANT);
+  }
 }
 
 void lc_xfer_on_connected(lc_xfer *x)
 {
+  if(x->staged)
+    lc_xfer_tell(x, LC_NEWS_WANT);
   x->connected = x->activity = x->pool->reactor->now;
   lc_xfer_rearm(x);
 }

@@ -448,6 +448,15 @@ static int Call_set_log_traceback(PyObject *op, PyObject *value, void *Py_UNUSED
   return 0;
 }
 
+/* 0 waits, 1 a socket was opened, 2 a new connection stands, 3 a kept one is used. */
+static PyObject *Call_stage(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  const lc_xfer *x = ((CallObject *)op)->w.xfer;
+  if(!x || lc_reactor_foreign(((CallObject *)op)->w.reactor))
+    return PyLong_FromLong(0);
+  return PyLong_FromLong(x->connected ? (x->opened ? 2 : 3) : x->opened);
+}
+
 static PyMethodDef Call_methods[] = {
   {"result", Call_result, METH_NOARGS, PyDoc_STR("The Response. Raises what the call raised, CancelledError, or InvalidStateError.")},
   {"exception", Call_exception, METH_NOARGS, PyDoc_STR("The exception of the call, or None.")},
@@ -465,6 +474,7 @@ static PyMethodDef Call_methods[] = {
   {"_attach", (PyCFunction)(void (*)(void))Call_attach, METH_FASTCALL, NULL},
   {"_feed", (PyCFunction)(void (*)(void))lc_waiter_feed, METH_FASTCALL, NULL},
   {"_set_on_want", lc_waiter_set_on_want, METH_O, NULL},
+  {"_stage", Call_stage, METH_NOARGS, NULL},
   {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
   {NULL, NULL, 0, NULL},
 };

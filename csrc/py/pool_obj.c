@@ -15,7 +15,7 @@
 
 #include <structmember.h>
 
-enum { FLAG_STREAM = 1, FLAG_HTTP1 = 2, FLAG_REPLAY_UNSENT_ONLY = 4 };
+enum { FLAG_STREAM = 1, FLAG_HTTP1 = 2, FLAG_REPLAY_UNSENT_ONLY = 4, FLAG_DESCRIBE = 8, FLAG_STAGES = 16 };
 
 /* (connect, read, write, pool, total) in milliseconds, 0 = none. */
 static int parse_timeouts(PyObject *value, lc_timeouts *t)
@@ -289,6 +289,8 @@ static int fill(lc_xfer *x, PoolObject *self, PyObject *method, PyObject *body, 
   x->in_high = self->core->config.stream_high;
   x->http_version = (flags & FLAG_HTTP1) ? 1 : 0;
   x->replay_unsent_only = (flags & FLAG_REPLAY_UNSENT_ONLY) != 0;
+  x->describe = (flags & FLAG_DESCRIBE) != 0;
+  x->staged = (flags & FLAG_STAGES) != 0;
   return 0;
 }
 

@@ -37,6 +37,13 @@ PyObject *lc_response_of_call(PyTypeObject *type, CallObject *call)
   self->url = moved(&call->url);
   self->method = moved(&call->method);
   self->sent = moved(&call->sent);
+  if(x->described) {
+    self->peer = PyBytes_FromStringAndSize((const char *)&x->peer, (Py_ssize_t)sizeof(x->peer));
+    if(!self->peer) {
+      Py_DECREF(self);
+      return NULL;
+    }
+  }
   self->queued = x->started - x->created;
   self->times = x->times;
   if(x->streaming)
@@ -83,6 +90,7 @@ static void Response_dealloc(PyObject *op)
   Py_CLEAR(self->stream);
   Py_CLEAR(self->sent);
   Py_CLEAR(self->sent_body);
+  Py_CLEAR(self->peer);
   type->tp_free(op);
   Py_DECREF(type);
 }
@@ -127,6 +135,16 @@ static PyObject *Response_get_timings(PyObject *op, void *Py_UNUSED(closure))
                        self->finished, self->late);
 }
 
+static PyObject *Response_get_peer(PyObject *op, void *Py_UNUSED(closure))
+{
+  const ResponseObject *self = (const ResponseObject *)op;
+  lc_peer peer;
+  if(!self->peer)
+    Py_RETURN_NONE;
+  memcpy(&peer, PyBytes_AS_STRING(self->peer), sizeof(peer));
+  return Py_BuildValue("(sisiss)", peer.ip, peer.port, peer.local_ip, peer.local_port, peer.tls_version, peer.cipher);
+}
+
 static PyMemberDef Response_members[] = {
   {"status_code", T_INT, offsetof(ResponseObject, status), READONLY, NULL},
   {"reused", T_BOOL, offsetof(ResponseObject, reused), READONLY, NULL},
@@ -148,6 +166,7 @@ static PyGetSetDef Response_getset[] = {
    NULL},
   {"http_version", Response_get_version, NULL, NULL, NULL},
   {"_timings", Response_get_timings, NULL, NULL, NULL},
+  {"_peer", Response_get_peer, NULL, NULL, NULL},
   {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -119,6 +119,7 @@ typedef struct {
   PyObject_HEAD
   PyObject *head, *body, *url, *method, *extra, *stream; /* owned */
   PyObject *sent, *sent_body; /* owned: HeaderList and bytes of the request, NULL = unknown */
+  PyObject *peer; /* owned: bytes of an lc_peer, NULL = was not asked for */
   int64_t queued; /* ns, -1 */
   lc_times times;
   double finished; /* s from creation to here */

@@ -84,7 +84,8 @@ class Pool:
         /,
     ) -> Call:
         """body: bytes, or the length of one that is fed (-1 = unknown), or None. timeouts:
-        None = the pool's. flags: 1 stream, 2 HTTP/1.1, 4 send again only what was not sent."""
+        None = the pool's. flags: 1 stream, 2 HTTP/1.1, 4 send again only what was not sent,
+        8 note the connection for `RawResponse._peer`, 16 `on_want` for each `_stage`, too."""
 
     def close(self) -> None: ...
     def stats(self) -> dict[str, int]:
@@ -165,6 +166,9 @@ class Call(Awaitable[Response]):
     def _set_on_want(self, fn: Callable[[], object], /) -> None:
         """Called when there is room for more bytes of the body."""
 
+    def _stage(self) -> int:
+        """0 waits, 1 a socket was opened, 2 a new connection stands, 3 a kept one is used."""
+
 @final
 class BodyStream(Awaitable[bytes]):
     """The body of a streamed answer. It is what `read` returns, too."""
@@ -242,6 +246,10 @@ class RawResponse:
     def _timings(self) -> tuple[float, float, float, float, float, float, float, float, float]:
         """queued, dns, connect, tls, sent, first_byte, done, delivered: seconds since the call was
         made, -1.0 = did not happen; and how long before `delivered` the last bytes were there."""
+
+    @property
+    def _peer(self) -> tuple[str, int, str, int, str, str] | None:
+        """ip, port, local ip, local port, TLS version, cipher; "" = none, or not known."""
 
     @property
     def _sent(self) -> HeaderList | None: ...

@@ -142,13 +142,3 @@ async def test_http2_bodies(package, nginx):
     async with package.client(package.ours(http2=True, verify=False)) as client:
         response = await client.post(nginx.https2 + "/upload", content=body())
         assert response.http_version == "HTTP/2" and response.text.strip() == "500000"
-
-
-async def test_extensions(package, chaos):
-    async with package.client(package.ours()) as client:
-        response = await client.get(chaos.url("/ok"))
-        stream = response.extensions["network_stream"]
-        assert stream.get_extra_info("ssl_object") is None
-        with pytest.raises(RuntimeError):
-            await stream.read(1)
-        assert response.elapsed.total_seconds() > 0

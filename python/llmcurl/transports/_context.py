@@ -39,7 +39,7 @@ def context_options(context: ssl.SSLContext) -> dict[str, Any]:
         ValueError: it holds what cannot be taken over; the text says what to do instead.
     """
     _refuse(context)
-    options = _versions(context)
+    options: dict[str, Any] = dict(_versions(context))
     options.update(_ciphers(context))
     options["verify"] = int(context.verify_mode != ssl.CERT_NONE)
     options["verify_host"] = int(context.check_hostname)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 from asyncio import _get_running_loop
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 from .. import _native
 from .._exceptions import ClientClosed, HTTPError
 from ._binding import Binding
+from ._network import NetworkStream
 from ._options import (
     connection_options,
     limit_options,
@@ -25,6 +27,7 @@ from ._options import (
     trust,
 )
 from ._package import Package
+from ._trace import Tracer
 from ._upload import Upload
 from ._wire import TOO_LITTLE, TOO_MUCH, InvalidRequest, parse_head
 
@@ -32,8 +35,10 @@ __all__ = ["CurlTransport", "ResponseStream"]
 
 _CURL = _native.curl_info()
 
-#: Flags of the native Pool.call: streamed, and never sent again once it may have arrived.
-_FLAGS = 1 | 4
+#: Flags of the native Pool.call: streamed, never sent again once it may have arrived, the
+#: connection's addresses noted; for traced calls its stages, too.
+_FLAGS = 1 | 4 | 8
+_TRACED = _FLAGS | 16
 
 #: The reference waits 0, 0.5, 1, 2... seconds between attempts to connect.
 _BACKOFF = 0.5
@@ -64,32 +69,6 @@ def _timeouts(given: Any) -> tuple[int, int, int, int, int]:
         if len(_times) < 256:
             _times[key] = found
     return found
-
-
-class NetworkStream:
-    """Stands for ``extensions["network_stream"]``: the socket is libcurl's, so that it can
-    neither be read nor described."""
-
-    __slots__ = ()
-
-    def get_extra_info(self, info: str) -> None:
-        """None: not known."""
-        return None
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        raise RuntimeError("llmcurl: the connection of a response cannot be read by hand")
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        raise RuntimeError("llmcurl: the connection of a response cannot be written by hand")
-
-    async def start_tls(self, *args: Any, **options: Any) -> Any:
-        raise RuntimeError("llmcurl: TLS cannot be started on the connection of a response")
-
-    async def aclose(self) -> None:
-        """Nothing to do."""
-
-
-_NETWORK_STREAM = NetworkStream()
 
 
 class ResponseStream:
@@ -132,6 +111,56 @@ class ResponseStream:
     async def aclose(self) -> None:
         """Drops the connection unless the body is whole; never waits."""
         self._close()
+
+
+class TracedStream:
+    """A ResponseStream that tells a Tracer what becomes of it."""
+
+    def __init__(self, inner: ResponseStream, tracer: Tracer) -> None:
+        self._inner = inner
+        self._tracer = tracer
+        self._begun = False
+        self._over = False
+
+    def __aiter__(self) -> TracedStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            if not self._begun:
+                self._begun = True
+                await self._tracer.body_started()
+            return await self._inner.__anext__()
+        except StopAsyncIteration:
+            self._over = True
+            await self._tracer.body_ended(None)
+            raise
+        except BaseException as error:
+            self._over = True
+            self._inner._close()
+            if isinstance(error, Exception):
+                await self._tracer.body_ended(error)
+            raise
+
+    async def aclose(self) -> None:
+        self._inner._close()
+        if not self._over:
+            self._over = True
+            await self._tracer.given_up()
+
+
+_traced_classes: dict[Any, Any] = {}
+
+
+def traced_class(stream_class: type[ResponseStream]) -> Any:
+    """TracedStream with the base class of the package."""
+    made = _traced_classes.get(stream_class)
+    if made is None:
+        base = next(each for each in stream_class.__bases__ if each is not ResponseStream)
+        made = _traced_classes[stream_class] = type("TracedStream", (TracedStream, base), {})
+    return made
 
 
 class CurlTransport:
@@ -186,6 +215,12 @@ class CurlTransport:
             **_socket_options(socket_options),
         }
         self._retries = retries
+        self._connecting = {
+            "ssl_context": verify if isinstance(verify, ssl.SSLContext) else None,
+            "uds": uds,
+            "local_address": local_address,
+            "socket_options": socket_options,
+        }
         self._bindings: dict[int, Binding] = {}
         self._binding: Binding | None = None
 
@@ -206,13 +241,14 @@ class CurlTransport:
         package = self._package
         extensions = request.extensions
         stream = request.stream
-        upload = None
+        upload = tracer = None
         try:
             start, target = binding.entry(request.url, extensions)
             raw = tuple(request.headers.raw)
             headers, length = binding.lists.get(raw) or binding.remember_list(raw)
             times = _timeouts(extensions.get("timeout"))
-            if type(stream) is package.ByteStream and not self._retries:
+            trace = extensions.get("trace")
+            if type(stream) is package.ByteStream and not self._retries and trace is None:
                 body = b"".join(stream)  # no copy: join of one bytes object returns it
                 if length is not None and length >= 0 and length != len(body):
                     raise InvalidRequest(TOO_MUCH if length < len(body) else TOO_LITTLE)
@@ -220,21 +256,32 @@ class CurlTransport:
                     raise InvalidRequest(TOO_MUCH)
                 answer = await start(request.method, target, headers, body or None, times, _FLAGS)
             else:
+                if trace is not None:
+                    tracer = self._tracer(trace, request)
                 answer, upload = await self._send(
-                    binding, start, request, target, headers, length, times
+                    binding, start, request, target, headers, length, times, tracer
                 )
         except (HTTPError, ClientClosed) as error:
-            raise package.error(error, request) from error
+            made = package.error(error, request)
+            if tracer is not None:
+                await tracer.failed(made, getattr(error, "phase", ""))
+            raise made from error
         except InvalidRequest as error:
             raise package.LocalProtocolError(str(error), request=request) from None
+        except BaseException as error:
+            if tracer is not None:
+                await tracer.failed(error, "")
+            raise
         reason, pairs = parse_head(answer._head)
         version = answer.http_version
         details: dict[str, Any] = {
             "http_version": _VERSIONS[version],
-            "network_stream": _NETWORK_STREAM,
+            "network_stream": NetworkStream(answer),
         }
         if version < "HTTP/2":
             details["reason_phrase"] = reason
+        if tracer is not None:
+            return await self._traced(tracer, answer, reason, pairs, details, request, upload)
         return package.Response(
             status_code=answer.status_code,
             headers=pairs,
@@ -251,6 +298,7 @@ class CurlTransport:
         headers: Any,
         length: int | None,
         times: tuple[int, int, int, int, int],
+        tracer: Tracer | None,
     ) -> tuple[Any, Upload | None]:
         """A call whose body is fed, or whose connect may be tried again."""
         stream = request.stream
@@ -267,10 +315,15 @@ class CurlTransport:
         attempt = 0
         while True:
             try:
-                call = start(request.method, target, headers, body, times, _FLAGS)
+                traced = tracer is not None and not fed
+                call = start(
+                    request.method, target, headers, body, times, _TRACED if traced else _FLAGS
+                )
                 if fed:
                     upload = Upload(binding.loop, call, stream, body)
                     return await upload.head(), upload
+                if tracer is not None:
+                    return await tracer.follow(call), None
                 return await call, None
             except HTTPError as error:
                 kind = type(self._package.error(error, request))
@@ -280,8 +333,40 @@ class CurlTransport:
                     package.ConnectTimeout,
                 ):
                     raise
+                if tracer is not None:
+                    phase = getattr(error, "phase", "")
+                    await tracer.failed(self._package.error(error, request), phase)
             await asyncio.sleep(0 if attempt == 0 else _BACKOFF * 2 ** (attempt - 1))
             attempt += 1
+
+    def _tracer(self, trace: Any, request: Any) -> Tracer:
+        http2 = bool(self._options.get("http2"))
+        return Tracer(trace, request, self._connecting, http2, NetworkStream(None))
+
+    async def _traced(
+        self,
+        tracer: Tracer,
+        answer: Any,
+        reason: bytes,
+        pairs: list[tuple[bytes, bytes]],
+        details: dict[str, Any],
+        request: Any,
+        upload: Upload | None,
+    ) -> Any:
+        """The response of a traced call."""
+        stream = self._stream_class(answer._stream, request, upload)
+        value = (details["http_version"], answer.status_code, reason, pairs)
+        try:
+            await tracer.head(answer, value)
+        except BaseException:
+            stream._close()
+            raise
+        return self._package.Response(
+            status_code=answer.status_code,
+            headers=pairs,
+            stream=traced_class(self._stream_class)(stream, tracer),
+            extensions=details,
+        )
 
     def _bind(self) -> Binding:
         """The binding of the running loop."""

@@ -1,0 +1,114 @@
+"""AsyncOpenAI on llmcurl's transport, on its default one, and on one that answers at once without a network.
+
+Job: the CPU that a transport costs an SDK's call, and 10,000 calls gathered with 2,000 of them in flight. In one
+run, the kinds in turns. Not its job: other clients (run.py, scenario sdk-64).
+
+    python benchmarks/sdk.py [--calls 10000] [--in-flight 2000] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import os
+import statistics
+import time
+from typing import Any
+
+import httpx2
+import openai
+from llmcurl.testing import SpawnedMock
+from llmcurl.transports.httpx2 import AsyncCurlTransport
+
+MESSAGES: Any = [{"role": "user", "content": "Name a city."}]
+
+
+class Memory(httpx2.AsyncByteStream):
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> Any:
+        yield self._content
+
+
+class Null(httpx2.AsyncBaseTransport):
+    """What the SDK itself costs: the same answer, from memory."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
+        self._headers, self._content = headers, content
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(0)
+        return httpx2.Response(200, headers=self._headers, stream=Memory(self._content))
+
+
+def client(url: str, transport: Any) -> openai.AsyncOpenAI:
+    http = openai.DefaultAsyncHttpxClient(transport=transport) if transport else None
+    return openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, http_client=http)
+
+
+async def gathered(sdk: openai.AsyncOpenAI, calls: int, in_flight: int) -> tuple[float, float, Any]:
+    """CPU seconds, seconds, errors by class."""
+    room = asyncio.Semaphore(in_flight)
+    errors: Any = collections.Counter()
+
+    async def one() -> None:
+        async with room:
+            try:
+                answer = await sdk.chat.completions.create(model="m", messages=MESSAGES)
+                assert answer.choices[0].message.content
+            except openai.APIError as error:
+                errors[type(error).__name__] += 1
+
+    started, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(one() for _ in range(calls)))
+    return time.process_time() - cpu, time.perf_counter() - started, dict(errors)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--in-flight", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+
+    with SpawnedMock(reply="Oslo.") as mock:
+        async with httpx2.AsyncClient() as plain:
+            sample = await plain.post(f"{mock.openai_url}/chat/completions", json={"model": "m", "messages": MESSAGES})
+        headers = [(k, v) for k, v in sample.headers.raw if k.lower() != b"content-encoding"]
+        transports = {
+            "null": Null(headers, sample.content),
+            "llmcurl": AsyncCurlTransport(),
+            "default": None,
+        }
+        sdks = {name: client(mock.openai_url, transport) for name, transport in transports.items()}
+        costs: dict[str, list[float]] = {name: [] for name in sdks}
+        for number in range(given.rounds + 1):
+            for name, sdk in sdks.items():
+                cpu, _, errors = await gathered(sdk, 1000, 64)
+                assert not errors, errors
+                if number:  # the first opens connections
+                    costs[name].append(cpu / 1000 * 1e6)
+        print(f"load {os.getloadavg()[0]:.1f}; {given.rounds} rounds of 1,000 calls, 64 at a time; CPU of this process")
+        print("\n| transport | us per call, median (range) | more than null |\n|---|---|---|")
+        base = costs["null"]
+        for name, found in costs.items():
+            more = statistics.median(a - b for a, b in zip(found, base, strict=True))
+            print(f"| {name} | {statistics.median(found):.0f} ({min(found):.0f}-{max(found):.0f}) | {more:.0f} |")
+
+        mock.configure(latency=1.0)
+        print(f"\n{given.calls:,} calls gathered, {given.in_flight:,} in flight, answers after 1 s\n")
+        print("| transport | seconds | us per call | more than null | errors |\n|---|---|---|---|---|")
+        zero = 0.0
+        for name, sdk in sdks.items():
+            cpu, wall, errors = await gathered(sdk, given.calls, given.in_flight)
+            each = cpu / given.calls * 1e6
+            zero = zero or each
+            print(f"| {name} | {wall:.1f} | {each:.0f} | {each - zero:.0f} | {errors or 'none'} |", flush=True)
+        for sdk in sdks.values():
+            await sdk.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
