@@ -55,6 +55,7 @@ from ._version import __version__
 from ._watch import LoopBlock
 
 if _TYPE_CHECKING:
+    from ._observe import Hooks, Totals
     from ._preflight import raise_fd_limit
     from .llm import (
         Anthropic,
@@ -124,6 +125,7 @@ __all__ = [
     "Gemini",
     "Headers",
     "Hedge",
+    "Hooks",
     "InvalidHeader",
     "InvalidReply",
     "InvalidURL",
@@ -169,6 +171,7 @@ __all__ = [
     "Timings",
     "TooManyRedirects",
     "TotalTimeout",
+    "Totals",
     "TransportError",
     "UnsupportedProtocol",
     "WriteError",
@@ -220,6 +223,7 @@ _TRAFFIC = frozenset(
         "first_of",
     }
 )
+_OBSERVE = frozenset({"Hooks", "Totals"})
 
 
 def __getattr__(name: str) -> object:
@@ -233,6 +237,10 @@ def __getattr__(name: str) -> object:
         from . import traffic
 
         return getattr(traffic, name)
+    if name in _OBSERVE:
+        from . import _observe
+
+        return getattr(_observe, name)
     if name == "raise_fd_limit":
         from ._preflight import raise_fd_limit
 

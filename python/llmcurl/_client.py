@@ -23,6 +23,7 @@ from ._decoders import ACCEPT_ENCODING, MAX_BODY
 from ._drive import Hooks, Plan, StreamContext, launch
 from ._exceptions import ClientClosed
 from ._headers import Headers, HeaderTypes
+from ._logging import with_call_log
 from ._native import Call, ClientCalls, HeaderList
 from ._pools import Binding, PoolSettings, add_stats, header_list
 from ._proxies import ProxyTypes, build_proxy
@@ -157,7 +158,7 @@ class AsyncClient(ClientCalls):
             proxy=build_proxy(proxy),
             trust_env=trust_env,
             watch=threshold_of(watch),
-            observers=tuple(observers),
+            observers=with_call_log(observers),
             more={"max_body": max_response_bytes},
         )
         if not http1 and not self._settings.http2:
@@ -167,10 +168,11 @@ class AsyncClient(ClientCalls):
         self._past: dict[str, float] = {}
         self._closed = False
         self._control: Control | None = None
-        if retry is not None or limit is not None or deadline is not None or observers:
+        told = self._settings.observers
+        if retry is not None or limit is not None or deadline is not None or told:
             from .traffic._control import build_control
 
-            self._control = build_control(retry, limit, deadline, None, observers)
+            self._control = build_control(retry, limit, deadline, None, told)
         self._refresh()
 
     def _set_hooks(self, hooks: Hooks | None) -> None:
@@ -276,6 +278,8 @@ class AsyncClient(ClientCalls):
         total = dict(self._past)
         for binding in list(self._bindings.values()):
             add_stats(total, binding.stats())
+        for observer in self._settings.observers:
+            add_stats(total, observer.stats())
         return total
 
     # Calls --------------------------------------------------------------------------------

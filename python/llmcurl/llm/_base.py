@@ -12,8 +12,10 @@ import msgspec
 from .._client import AsyncClient
 from .._config import UNSET, TimeoutTypes, Unset
 from .._content import encode_json
+from .._logging import with_call_log
 from .._models import Response
 from .._native import DeltaParser
+from .._pools import add_stats
 from ._embeddings import Embeddings
 from ._errors import AuthenticationError, InvalidReply, error_of_answer
 from ._events import MAX_EVENT
@@ -94,9 +96,11 @@ class LLM:
         self.model = model
         self._base = base_url.rstrip("/")
         self._owned = client is None
+        told = with_call_log(observers)
         self._client = AsyncClient() if client is None else client
         if client is None:
-            self._client._settings.observers = tuple(observers)  # of its loops; calls are told here
+            # it tells them of its loops and shows their numbers; of calls they are told here
+            self._client._settings.observers = told
         self._client._merge_url(self._base)  # refuses at once what is no URL
         self._timeout = timeout
         self._headers: dict[str, str] = {"Content-Type": "application/json"}
@@ -104,10 +108,10 @@ class LLM:
         self._headers.update(headers or {})
         self._max_event = max_event_bytes
         self._control: Control | None = None
-        if (retry, limit, deadline, stream_timeout) != (None, None, None, None) or observers:
+        if (retry, limit, deadline, stream_timeout) != (None, None, None, None) or told:
             from ..traffic._control import build_control
 
-            self._control = build_control(retry, limit, deadline, stream_timeout, observers)
+            self._control = build_control(retry, limit, deadline, stream_timeout, told)
 
     # What a provider defines ----------------------------------------------------------------
 
@@ -180,6 +184,7 @@ class LLM:
         from ..traffic._llm import Job, call_llm
 
         job = Job(self, "chat", path, body, headers, timeout, priority, idempotency_key)
+        job.model = self._chosen(model)
         return await call_llm(job, retry, deadline, lambda r: self._whole(r, r.content))
 
     def stream(
@@ -212,6 +217,7 @@ class LLM:
             from ..traffic._stream import ControlledStream
 
             job = Job(self, "stream", path, body, headers, timeout, priority, idempotency_key)
+            job.model = self._chosen(model)
             return ControlledStream(job, retry, deadline, stream_timeout)
         url = self._base + path
         content = encode_json(body)
@@ -411,6 +417,22 @@ class LLM:
     def base_url(self) -> str:
         """Where it sends to."""
         return self._base
+
+    def stats(self) -> dict[str, float]:
+        """`AsyncClient.stats` of what it sends with, and the numbers of its own observers: with a
+        `Totals` among them calls by outcome, retries and tokens."""
+        total = self._client.stats()
+        shown = self._client._settings.observers
+        for observer in self._told:
+            if observer not in shown:
+                add_stats(total, observer.stats())
+        return total
+
+    @property
+    def _told(self) -> tuple[Observer, ...]:
+        """All observers of its calls."""
+        controls = (self._control, self._client._control)
+        return tuple(dict.fromkeys(o for c in controls if c is not None for o in c.observers))
 
     async def aclose(self) -> None:
         """Closes the client, if it is its own."""

@@ -92,6 +92,7 @@ async def run(
                 provider=llm.provider,
                 partial=reply,
             )
-        results = await call_tools(wanted, by_name, on_tool_error == "tell", llm.provider)
+        tell = on_tool_error == "tell"
+        results = await call_tools(wanted, by_name, tell, llm.provider, llm._told)
         calls.extend(results)
         messages.extend(llm._tool_results(results))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,9 +15,14 @@ from ._errors import ToolError
 from ._schema import schema_of
 from ._types import ToolCall
 
+if TYPE_CHECKING:
+    from ..traffic import Observer
+
 __all__ = ["Tool", "ToolLike", "call_tools", "tools_of"]
 
 ToolLike = Callable[..., Any]
+
+_log = logging.getLogger("llmcurl.traffic")
 
 
 class Tool:
@@ -117,23 +123,35 @@ def _as_text(result: Any) -> str:
 
 
 async def call_tools(
-    calls: Sequence[ToolCall], tools: Mapping[str, Tool], tell: bool, provider: str
+    calls: Sequence[ToolCall],
+    tools: Mapping[str, Tool],
+    tell: bool,
+    provider: str,
+    observers: Sequence[Observer] = (),
 ) -> list[tuple[ToolCall, str, bool]]:
     """Calls all of them at once: (call, result or error as text, whether it failed), in order.
 
     Args:
         tell: a failure becomes the result; otherwise the first one stops the others.
+        observers: are told of each.
 
     Raises:
         ToolError: a tool failed (if not `tell`).
     """
 
+    async def carry_out(call: ToolCall) -> str:
+        tool = tools.get(call.name)
+        if tool is None:
+            raise LookupError(f"there is no tool called {call.name!r}")
+        return _as_text(await tool(call.json()))
+
     async def one(call: ToolCall) -> tuple[ToolCall, str, bool]:
         try:
-            tool = tools.get(call.name)
-            if tool is None:
-                raise LookupError(f"there is no tool called {call.name!r}")
-            return call, _as_text(await tool(call.json())), False
+            if not observers:
+                return call, await carry_out(call), False
+            with _Watched(observers, provider, call) as watched:
+                watched.text = await carry_out(call)
+            return call, watched.text, False
         except Exception as error:
             if tell:
                 return call, f"{type(error).__name__}: {error}", True
@@ -142,6 +160,32 @@ async def call_tools(
             raise failure from error
 
     return await _all([one(call) for call in calls])
+
+
+class _Watched:
+    """Tells observers how a tool begins and ends; what they raise is logged."""
+
+    def __init__(self, observers: Sequence[Observer], provider: str, call: ToolCall) -> None:
+        self.text = ""
+        self._ends: list[Callable[[str, BaseException | None], object]] = []
+        for observer in observers:
+            try:
+                end = observer.tool_started(provider, call)
+            except Exception:
+                _log.exception("the observer %r failed in tool_started", observer)
+            else:
+                if end is not None:
+                    self._ends.append(end)
+
+    def __enter__(self) -> _Watched:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        for end in reversed(self._ends):
+            try:
+                end(self.text, error)
+            except Exception:
+                _log.exception("an observer failed at the end of a tool")
 
 
 async def _all(jobs: Sequence[Awaitable[Any]]) -> list[Any]:

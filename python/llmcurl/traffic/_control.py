@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._config import UNSET, Unset
 from .._exceptions import HTTPError, TotalTimeout
+from .._logging import calls as calls_logger
 from ._deadline import DeadlineTypes, build_deadline, check_deadline
 from ._errors import DeadlineExceeded
 from ._outcome import ANSWERED, NEVER_SENT, classify
@@ -64,6 +66,9 @@ def build_control(
 
         if not isinstance(stream_timeout, StreamTimeout):
             raise TypeError(f"stream_timeout must be a StreamTimeout, not {stream_timeout!r}")
+    for observer in observers:
+        if not isinstance(observer, Observer):
+            raise TypeError(f"observers must be Observers, not {observer!r}")
     made = Control(retry, found, deadline, stream_timeout, tuple(observers))
     return None if made == _NONE else made
 
@@ -85,6 +90,11 @@ def control_of(
     """The settings of one call: its own, over those of the LLM client (`outer`), over those of
     the `AsyncClient` (`inner`) that it sends with. Observers of both are told."""
     first, second = outer or _NONE, inner or _NONE
+    observers = first.observers + second.observers
+    if calls_logger.isEnabledFor(logging.INFO):
+        from .._observe import CALL_LOG
+
+        observers += (CALL_LOG,)
     return Control(
         retry=(first.retry or second.retry) if isinstance(retry, Unset) else check_retry(retry),
         limit=first.limit or second.limit,
@@ -94,7 +104,7 @@ def control_of(
         stream_timeout=(first.stream_timeout or second.stream_timeout)
         if isinstance(stream_timeout, Unset)
         else stream_timeout,
-        observers=first.observers + second.observers,
+        observers=tuple(dict.fromkeys(observers)),
     )
 
 

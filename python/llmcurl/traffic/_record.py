@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .._headers import Headers
     from .._models import Response
     from .._watch import LoopBlock
-    from ..llm._types import Usage
+    from ..llm._types import ToolCall, Usage
     from ._control import Control
     from ._deadline import Deadline
     from ._limit import Ticket
@@ -126,6 +126,17 @@ class Observer:
 
     def finished(self, call: CallRecord, error: BaseException | None) -> None:
         """The call is over: `call.result` or `error`."""
+
+    def tool_started(
+        self, provider: str, tool: ToolCall
+    ) -> Callable[[str, BaseException | None], object] | None:
+        """`LLM.run` calls a tool, in this task. What is returned, if anything, is called with its
+        result as text and its error, when it is over, in the same task."""
+        return None
+
+    def stats(self) -> dict[str, float]:
+        """Numbers that `AsyncClient.stats` and `LLM.stats` are to show with their own."""
+        return {}
 
     def loop_blocked(self, block: LoopBlock) -> None:
         """An event loop did not serve what was ready for it. Called in the watcher's thread, which

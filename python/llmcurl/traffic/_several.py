@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..llm._messages import Conversation
     from ..llm._reply import Reply
     from ..llm._types import Delta, ToolCall, Usage
+    from ._record import Observer
 
 __all__ = ["ChosenStream", "Model", "Several", "Target", "TargetTypes", "one_deadline", "opened",
            "targets_of"]  # fmt: skip
@@ -192,6 +193,11 @@ class _Rounds:
         reply = await self._several._chat_of(messages, params, self.provider or None)
         self.provider = reply.provider
         return reply
+
+    @property
+    def _told(self) -> tuple[Observer, ...]:
+        found: tuple[Observer, ...] = self._several._leaf(self.provider)._told
+        return found
 
     def _tool_results(self, results: Any) -> list[dict[str, Any]]:
         made: list[dict[str, Any]] = self._several._leaf(self.provider)._tool_results(results)

@@ -1,0 +1,25 @@
+"""Where calls are logged: `llmcurl.calls`. The other loggers are `llmcurl.loop` (`_watch.py`) and
+`llmcurl.traffic` (observers that fail)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .traffic import Observer
+
+__all__ = ["calls", "with_call_log"]
+
+calls = logging.getLogger("llmcurl.calls")
+
+
+def with_call_log(observers: Sequence[Observer]) -> tuple[Observer, ...]:
+    """A client's observers, and the one that logs if DEBUG is on as the client is made. Looking at
+    each call instead would cost those that nobody wants logged."""
+    if calls.isEnabledFor(logging.DEBUG):
+        from ._observe import CALL_LOG
+
+        return (*observers, CALL_LOG)
+    return tuple(observers)
