@@ -140,6 +140,18 @@ void lc_watch_remove(lc_reactor *r)
   lc_watch_unref(w);
 }
 
+int lc_watch_late_now(lc_watch *w, uint64_t token)
+{
+  const lc_reactor *r;
+  int late = 0;
+  pthread_mutex_lock(&w->lock);
+  for(r = w->reactors; r; r = r->watched.next)
+    if(r->watched.token == token)
+      late = r->watched.told && !r->watched.over;
+  pthread_mutex_unlock(&w->lock);
+  return late;
+}
+
 unsigned lc_watch_count(lc_watch *w)
 {
   unsigned count = 0;

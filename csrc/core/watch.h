@@ -33,6 +33,8 @@ uint64_t lc_watch_add(lc_watch *w, lc_reactor *r, int64_t threshold);
 void lc_watch_remove(lc_reactor *r);
 /* Sleeps until there is something to tell: 1. 0: no reactor is left, or lc_watch_stop. */
 int lc_watch_wait(lc_watch *w, lc_late *out);
+/* 1 while the reactor with this token is late, as lc_watch_wait has told. */
+int lc_watch_late_now(lc_watch *w, uint64_t token);
 /* How many reactors it has. */
 unsigned lc_watch_count(lc_watch *w);
 void lc_watch_stop(lc_watch *w);

@@ -75,6 +75,14 @@ static PyObject *Watch_wait(PyObject *op, PyObject *Py_UNUSED(ignored))
                        late.thread);
 }
 
+static PyObject *Watch_late(PyObject *op, PyObject *number)
+{
+  unsigned long long token = PyLong_AsUnsignedLongLong(number);
+  if(token == (unsigned long long)-1 && PyErr_Occurred())
+    return NULL;
+  return PyBool_FromLong(lc_watch_late_now(((WatchObject *)op)->core, token));
+}
+
 static PyObject *Watch_count(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
   return PyLong_FromUnsignedLong(lc_watch_count(((WatchObject *)op)->core));
@@ -90,6 +98,7 @@ static PyMethodDef Watch_methods[] = {
   {"add", Watch_add, METH_VARARGS, PyDoc_STR("Watches a reactor; seconds that its events may wait untold. Returns its number, 0 if it cannot be watched.")},
   {"wait", Watch_wait, METH_NOARGS,
    PyDoc_STR("Sleeps until a reactor is late or served again: (number, over, seconds, thread). None at the end.")},
+  {"late", Watch_late, METH_O, PyDoc_STR("Whether the reactor with this number is still late.")},
   {"count", Watch_count, METH_NOARGS, PyDoc_STR("How many reactors are watched.")},
   {"stop", Watch_stop, METH_NOARGS, PyDoc_STR("Ends wait().")},
   {NULL, NULL, 0, NULL},

@@ -267,6 +267,9 @@ class Watch:
     def wait(self) -> tuple[int, bool, float, int] | None:
         """(number, over, seconds late, thread). None: no reactor is left, or `stop`."""
 
+    def late(self, number: int, /) -> bool:
+        """Whether that reactor is still late."""
+
     def count(self) -> int: ...
     def stop(self) -> None: ...
 

@@ -232,19 +232,24 @@ class _Watcher:
         watched = self._watched.get(number)
         if watched is not None:
             try:
-                self._look(watched, over, seconds, thread)
+                self._look(number, watched, over, seconds, thread)
             except Exception:
                 logger.exception("a blocked loop could not be reported")
         return True
 
-    def _look(self, watched: _Watched, over: bool, seconds: float, ident: int) -> None:
+    def _look(
+        self, number: int, watched: _Watched, over: bool, seconds: float, ident: int
+    ) -> None:
         if not over:
             loop = watched.loop()
             frame = sys._current_frames().get(ident)
             if loop is None or frame is None or not loop.is_running():
                 return
-            watched.samples.append(_inside(_stack_of(frame), watched.depth))
+            stack = _inside(_stack_of(frame), watched.depth)
             del frame, loop
+            # This thread had to wait for the GIL, too. If the loop got it first, neither of them had
+            # it, and what the loop does now held nothing up.
+            watched.samples.append(stack if self._native.late(number) else ())
             if seconds < _SAY_WHILE:
                 return
         if not watched.samples:
