@@ -62,7 +62,7 @@ static int at_home(const ReactorObject *reactor, const mod_state *st)
 {
   PyObject *loop;
   /* a task woken by the drain runs in it; asyncio's own answer costs a system call */
-  if(reactor->draining && !lc_reactor_foreign(reactor))
+  if(reactor->draining && !lc_reactor_foreign(reactor) && !lc_reactor_forked(reactor))
     return 1;
   loop = PyObject_CallNoArgs(st->running_loop);
   if(!loop)
