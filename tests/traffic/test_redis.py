@@ -11,7 +11,7 @@ import time
 import pytest
 from llmcurl import OpenAI, RateLimit, RateLimitError, Retry
 from llmcurl.testing import Failure, Reply
-from llmcurl.traffic import CallRecord, Control, LimitUnavailable
+from llmcurl.traffic import CallRecord, Control, LimitUnavailable, _redis
 from servers import databases
 from servers.nginx import Missing
 from waiting import until
@@ -195,7 +195,52 @@ async def test_a_lost_redis_closed(make, mock_llm):
     assert caught.value.attempts[0].safety == "never_sent" and mock_llm.stats.requests == 0
 
 
-async def test_a_redis_that_dies_under_way_and_returns():
+async def test_a_place_that_is_held_for_long_stays_held(redis, monkeypatch):
+    monkeypatch.setattr(_redis, "LEASE", 0.6)
+    async with RateLimit(concurrency=1, redis=redis) as one, RateLimit(concurrency=1, redis=redis) as two:
+        first = await one.acquire(record())
+        second = asyncio.ensure_future(two.acquire(record()))
+        await asyncio.sleep(1.5)
+        assert not second.done()
+        first.settle(status=200)
+        (await asyncio.wait_for(second, 30)).settle(status=200)
+
+
+async def test_the_place_of_a_process_that_died_is_free_again(redis, monkeypatch):
+    monkeypatch.setattr(_redis, "LEASE", 0.5)
+    dead = RateLimit(concurrency=1, redis=redis)
+    lost = await dead.acquire(record())
+    lost._queue._timer.cancel()  # nobody is left to renew it
+    lost._queue = None
+    async with RateLimit(concurrency=1, redis=redis) as limit:
+        (await asyncio.wait_for(limit.acquire(record()), 30)).settle(status=200)
+    await dead.aclose()
+
+
+async def test_connections_that_break_are_made_anew(redis):
+    from redis.asyncio import Redis
+
+    async with RateLimit(rpm=60_000, redis=redis) as limit, Redis.from_url(redis) as other:
+        (await limit.acquire(record())).settle(status=200)
+        await until(lambda: limit.stats()["in_flight"] == 0)
+        await other.client_kill_filter(_type="normal", skipme=True)
+        end = time.monotonic() + 30
+        while True:
+            ticket = await limit.acquire(record())
+            ticket.settle(status=200)
+            if isinstance(ticket, _redis.SharedTicket):
+                break
+            assert time.monotonic() < end
+            await asyncio.sleep(0.1)
+
+
+async def test_a_wrong_password_is_told(redis):
+    async with RateLimit(rpm=60, redis=redis.replace("unix://", "unix://nobody:wrong@")) as limit:
+        with pytest.raises(LimitUnavailable, match="refuses"):
+            await asyncio.wait_for(limit.acquire(record()), 30)
+
+
+async def test_a_redis_that_dies_under_way():
     with databases.redis() as url:
         limit = RateLimit(concurrency=2, redis=url)
         ticket = await limit.acquire(record())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 
 import pytest
 from llmcurl import (
@@ -109,6 +110,14 @@ async def test_a_reader_that_lags_is_not_an_idle_stream(llm, mock_llm):
             if len(texts) == 1:
                 await asyncio.sleep(1.6)
     assert len(texts) == 12
+
+
+async def test_a_loop_that_is_held_is_not_an_idle_stream(llm, mock_llm):
+    """What came meanwhile lies in the socket."""
+    mock_llm.script(events(*[TOKEN] * 40, END, gap=0.05))
+    async with llm.stream("x", stream_timeout=StreamTimeout(idle=1.0)) as stream:
+        asyncio.get_running_loop().call_later(0.1, time.sleep, 1.4)
+        assert (await stream.reply()).text == "word " * 40
 
 
 async def test_rate(llm, mock_llm):

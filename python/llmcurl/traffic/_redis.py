@@ -106,8 +106,8 @@ return 1
 
 
 class LimitUnavailable(TransportError):
-    """The Redis of a `RateLimit` does not answer, and `when_lost="closed"`. The call was not
-    sent."""
+    """The Redis of a `RateLimit` does not answer, and `when_lost="closed"`; or it refuses: a wrong
+    password, missing rights. The call was not sent."""
 
 
 class _Script(Protocol):
@@ -231,7 +231,8 @@ class SharedQueue:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._lost_until = self._ask_at = 0.0
-        self._renewed = time.monotonic()
+        self._renewing = False
+        self._timer: asyncio.TimerHandle | None = None
         self.waiting = 0
 
     @property
@@ -281,7 +282,7 @@ class SharedQueue:
     async def _work(self) -> None:
         """Tells Redis and asks it, while there is anything to tell or to ask."""
         pause = 0.01
-        while self._said or self._prune():
+        while self._said or self._renewing or self._prune():
             self._news.clear()
             try:
                 await self._tell()
@@ -325,17 +326,27 @@ class SharedQueue:
                         await self._settle(self._keys, [*burst, *args], pipe)
                     await pipe.execute()
             del self._said[: len(batch)]
-        await self._renew()
+        if self._renewing:
+            await self._renew()
+
+    def _keep(self) -> None:
+        """Sees to it that the places held now are renewed in time."""
+        if self._timer is None and self.limit.concurrency is not None:
+            self._timer = self.loop.call_later(LEASE / 3, self._renew_due)
+
+    def _renew_due(self) -> None:
+        self._timer = None
+        if self._held:
+            self._renewing = True
+            self._wake(True)
+            self._keep()
 
     async def _renew(self) -> None:
         """Places that are held for long."""
-        now = time.monotonic()
-        if now - self._renewed < LEASE / 3 or now < self._lost_until:
-            return
-        self._renewed = now
-        if self._held and self.limit.concurrency is not None:
-            seconds, micros = await self._redis.time()
-            until = seconds + micros / 1e6 + LEASE
+        self._renewing = False
+        seconds, micros = await self._redis.time()
+        until = seconds + micros / 1e6 + LEASE
+        if self._held:
             await self._redis.zadd(self._keys[1], dict.fromkeys(self._held, until), xx=True)
 
     def _bursts(self) -> list[float]:
@@ -366,6 +377,7 @@ class SharedQueue:
         for ident, waiter in zip(ids[:granted], heads, strict=False):
             ticket = SharedTicket(self, ident, waiter.tokens, taken_at)
             self._held.add(ident)
+            self._keep()
             if waiter.gone or waiter.future.done():
                 ticket.settle(sent=False)
             else:
@@ -382,13 +394,26 @@ class SharedQueue:
         for waiter in heap:
             if not waiter.future.done():
                 waiter.gone = True
-                waiter.future.set_exception(error)
+                told = LimitUnavailable(
+                    f"the Redis of the RateLimit refuses: {error}", phase="queue"
+                )
+                told.__cause__ = error
+                waiter.future.set_exception(told)
 
     # Redis is away ------------------------------------------------------------------------------
 
     def _is_loss(self, error: Exception) -> bool:
-        from redis.exceptions import ConnectionError, ResponseError, TimeoutError
+        from redis.exceptions import (
+            AuthenticationError,
+            AuthorizationError,
+            ConnectionError,
+            ResponseError,
+            TimeoutError,
+        )
 
+        refused = (AuthenticationError, AuthorizationError)
+        if isinstance(error, refused) or isinstance(error.__cause__, refused):
+            return False  # waiting does not make a password right
         if isinstance(error, ResponseError):
             # Loading its data, a replica, out of memory: it answers, but does not serve.
             return str(error).startswith(("LOADING", "READONLY", "MISCONF", "OOM", "NOREPLICAS"))
@@ -396,6 +421,7 @@ class SharedQueue:
 
     def _lose(self, error: Exception) -> None:
         """Redis does not answer: it is left alone for a moment."""
+        self._renewing = False
         if time.monotonic() >= self._lost_until + 10 * _AWAY:
             how = (
                 "each process keeps to it alone" if self.limit.when_lost == "open" else "calls fail"
@@ -427,6 +453,8 @@ class SharedQueue:
 
     async def aclose(self) -> None:
         """Tells Redis what it was not told yet, and closes the connections."""
+        if self._timer is not None:
+            self._timer.cancel()
         for waiter in self._heap:
             if not waiter.future.done():
                 waiter.future.cancel()

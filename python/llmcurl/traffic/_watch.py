@@ -89,7 +89,7 @@ class Watch:
     """The time-outs of one attempt."""
 
     __slots__ = (
-        "_armed", "_first_due", "_idle_waited", "_limits", "_read_ms", "_rate_waited", "_seen",
+        "_armed", "_first_due", "_fresh", "_idle_waited", "_limits", "_read_ms", "_rate_waited", "_seen",
         "_since", "_stream", "_tokens",
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ class Watch:
         self._read_ms = -1  # to be set when the head is there
         self._first_due = math.inf
         self._armed = ""
-        self._seen = False
+        self._seen = self._fresh = False
         self._idle_waited = 0.0
         self._rate_waited = 0.0
         self._tokens = 0
@@ -134,7 +134,7 @@ class Watch:
 
     def content(self, tokens: int) -> None:
         """So much content has arrived."""
-        self._seen = True
+        self._seen = self._fresh = True
         self._idle_waited = 0.0
         self._tokens += tokens
 
@@ -143,6 +143,7 @@ class Watch:
         now = time.monotonic()
         limits = self._limits
         due, self._armed = math.inf, ""
+        self._fresh = False
         if not self._seen:
             if self._first_due < math.inf:
                 due, self._armed = self._first_due - now, "first_token"
@@ -168,7 +169,8 @@ class Watch:
         if not self._seen:
             return True
         span = time.monotonic() - since
-        self._idle_waited += span
+        if not self._fresh:
+            self._idle_waited += span  # what ended with content is over
         self._rate_waited += span
         if limits.min_rate is not None and self._rate_waited >= limits.rate_window:
             needed = limits.min_rate * limits.rate_window
