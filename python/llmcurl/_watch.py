@@ -265,7 +265,9 @@ class _Watcher:
         self._tell(watched, line, block)
 
     def _tell(self, watched: _Watched, line: Line, block: LoopBlock) -> None:
-        for listener in list(watched.listeners):
+        with self._lock:
+            listeners = list(watched.listeners)
+        for listener in listeners:
             try:
                 listener.loop_blocked(block)
             except Exception:
