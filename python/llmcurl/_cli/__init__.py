@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -36,6 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     args = build_parser().parse_args(argv)
+    ours = logging.getLogger("llmcurl")
+    if not ours.handlers:  # what a command has to say it says itself
+        ours.addHandler(logging.NullHandler())
     try:
         status: int = args.run(args)
     except KeyboardInterrupt:
