@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import platform
+import signal
 import sys
 import time
 from collections import Counter
@@ -40,6 +41,9 @@ def native():
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what it puts into the background with SIGINT ignored; the programs that tests interrupt would inherit it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if uvloop is not None:  # the first loop that runs opens a pipe that stays for the life of the process
         loop = uvloop.new_event_loop()
         loop.run_until_complete(asyncio.sleep(0))

@@ -96,8 +96,6 @@ def test_an_exception_out_of_the_program_is_all_that_is_printed(chaos: Chaos) ->
 def test_an_interrupt_ends_the_program_at_once(chaos: Chaos) -> None:
     script = """
     import signal
-    # A shell starts what it puts into the background with SIGINT ignored, and that is inherited.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     async def main():
         async with llmcurl.AsyncClient() as client:
             asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
