@@ -202,7 +202,9 @@ def test_a_conversation_on_a_terminal(mock_llm):
         os.write(ours, b"first\n")
         expect(b"one [31mred\r\n")  # the escape character is taken out
         expect(b"> ")
-        os.write(ours, b"\nsecond\n")
+        os.write(ours, b"\n")
+        expect(b"> ")
+        os.write(ours, b"second\n")
         expect(b"word word")
         process.send_signal(signal.SIGINT)
         expect(b"interrupted\r\n")
@@ -212,6 +214,7 @@ def test_a_conversation_on_a_terminal(mock_llm):
         expect(b"> ")
         os.write(ours, b"fourth\n")
         expect(b"two\r\n")
+        expect(b"> ")  # before that an end of file would be lost with the change of the terminal's mode
         os.write(ours, b"\x04")
         assert process.wait(30) == 0
     finally:
