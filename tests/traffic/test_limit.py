@@ -116,6 +116,15 @@ async def test_an_estimate_of_ones_own(make):
     assert limit.tokens_of(record(body={"messages": [{"content": "aaa"}]})) == 3
 
 
+async def test_an_error_inside_of_a_stream_is_a_refusal(make, mock_llm):
+    limit = RateLimit(rpm=60_000)
+    mock_llm.script(Failure.error_event(0, status=529), "fine")
+    async with make(limit=limit, retry=Retry(backoff=0.01)) as llm:
+        async with llm.stream("x") as stream:
+            assert (await stream.reply()).text == "fine"
+    assert 0.69 < limit.stats()["factor"] < 1.0
+
+
 async def test_one_for_each_model(make, mock_llm):
     mock_llm.configure(latency=0.05)
     small, rest = RateLimit(concurrency=1), RateLimit(concurrency=1)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._outcome import status_of
+
 if TYPE_CHECKING:
     from .._headers import Headers
     from .._models import Response
@@ -240,8 +242,10 @@ class CallRecord:
             attempt.message = str(error)
         ticket, self.ticket = self.ticket, None
         if ticket is not None:
+            # An error inside of a 200 is a refusal like any other.
+            meant = None if error is None else status_of(error)
             ticket.settle(
-                status=attempt.status,
+                status=meant or attempt.status,
                 headers=attempt.told,
                 usage=self.usage,
                 retry_after=attempt.retry_after,

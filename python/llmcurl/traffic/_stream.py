@@ -156,11 +156,12 @@ class ControlledStream(Stream):
         call = self._call
         if call.over:
             return
-        try:
-            call.result = self.partial
-            call.usage = call.result.usage
-        except HTTPError:
-            pass  # what has arrived makes no reply
+        if call.ticket is not None or call.control.observers:  # else nobody asks
+            try:
+                call.result = self.partial
+                call.usage = call.result.usage
+            except HTTPError:
+                pass  # what has arrived makes no reply
         call.finish(error)
 
     async def __aexit__(
