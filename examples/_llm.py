@@ -19,14 +19,17 @@ MODELS = {
 
 
 @contextlib.asynccontextmanager
-async def connect(**mock_settings: Any) -> AsyncIterator[tuple[LLM, MockLLM | None]]:
-    """A client, and the mock behind it (None with a real provider)."""
+async def connect(
+    options: dict[str, Any] | None = None, **mock_settings: Any
+) -> AsyncIterator[tuple[LLM, MockLLM | None]]:
+    """A client with these options, and the mock behind it (None with a real provider)."""
+    given = options or {}
     name = os.environ.get("LLMCURL_EXAMPLE")
     if name:
         cls, model = MODELS[name]
-        async with cls(model=os.environ.get("LLMCURL_MODEL", model)) as llm:
+        async with cls(model=os.environ.get("LLMCURL_MODEL", model), **given) as llm:
             yield llm, None
     else:
         async with MockLLM(**mock_settings) as mock:
-            async with OpenAI(base_url=mock.openai_url, model="mock-1") as llm:
+            async with OpenAI(base_url=mock.openai_url, model="mock-1", **given) as llm:
                 yield llm, mock

@@ -43,6 +43,12 @@ async def test_batch(example, tmp_path):
     assert await example("batch").main(tmp_path / "answers.jsonl") == (answers, 6)
 
 
+async def test_limits(example):
+    answers, refused, ended = await example("limits").main()
+    assert answers == 30 and refused <= 2
+    assert ended[0] == "wait, 1 attempt" and ended[1].startswith("idle, 'The mock")
+
+
 @pytest.mark.leaves_traces  # the loop keeps the thread of the sync tool
 async def test_tools(example):
     start = time.monotonic()
