@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import logging
 import math
 import time
@@ -35,6 +36,8 @@ _log = logging.getLogger("llmcurl.traffic")
 _BATCH = 64
 #: Seconds after which a lost Redis is tried again, and that an answer of it may take.
 _AWAY = 1.0
+#: Seconds between two questions, at least: at a high rate several calls go with one.
+_LEAST = 0.005
 _ANSWER = 2.0
 #: Seconds after which a place is free again although nobody gave it back: its process died.
 LEASE = 120.0
@@ -187,11 +190,12 @@ class SharedTicket:
 
 
 class _Waiter:
-    __slots__ = ("future", "gone", "order", "ticket", "tokens")
+    __slots__ = ("future", "gone", "id", "order", "ticket", "tokens")
 
     def __init__(
-        self, order: tuple[int, int], tokens: float, loop: asyncio.AbstractEventLoop
+        self, ident: str, order: tuple[int, int], tokens: float, loop: asyncio.AbstractEventLoop
     ) -> None:
+        self.id = ident
         self.order = order
         self.tokens = tokens
         self.future: asyncio.Future[None] = loop.create_future()
@@ -225,6 +229,8 @@ class SharedQueue:
         self._take: _Script = redis.register_script(_TAKE)
         self._settle: _Script = redis.register_script(_SETTLE)
         self._keys = [f"llmcurl:{{{name}}}:limit", f"llmcurl:{{{name}}}:places"]
+        self._prefix = f"{uuid.uuid4().hex}-"
+        self._numbers = itertools.count()
         self._heap: list[_Waiter] = []
         self._held: set[str] = set()
         self._said: list[list[Any]] = []
@@ -246,10 +252,14 @@ class SharedQueue:
         Raises:
             LimitUnavailable: Redis does not answer, and the limit is to be closed then.
         """
-        waiter = _Waiter((-call.priority, place), tokens, self.loop)
+        ident = f"{self._prefix}{next(self._numbers)}"
+        waiter = _Waiter(ident, (-call.priority, place), tokens, self.loop)
         heapq.heappush(self._heap, waiter)
         self.waiting += 1
-        self._wake(self._heap[0] is waiter)
+        first = self._heap[0] is waiter
+        if first:
+            self._ask_at = 0.0
+        self._wake(first)
         try:
             await waiter.future
         except BaseException:
@@ -362,21 +372,26 @@ class SharedQueue:
             return 0.0
         if time.monotonic() < self._lost_until:
             return self._without()
-        heads = [w for w in heapq.nsmallest(_BATCH, self._heap) if not w.gone]
-        ids = [uuid.uuid4().hex for _ in heads]
         settings = self.limit._settings
         burst = self._bursts()
         args: list[Any] = [
             (settings.rpm or 0.0) / 60.0, burst[0], (settings.tpm or 0.0) / 60.0, burst[1],
             settings.concurrency or 0, LEASE,
         ]  # fmt: skip
-        for ident, waiter in zip(ids, heads, strict=True):
-            args += [ident, waiter.tokens]
-        granted, wait, now = await self._take(self._keys, args)
+        heads: list[_Waiter] = []
+        while len(heads) < _BATCH and self._prune():
+            heads.append(heapq.heappop(self._heap))
+            args += [heads[-1].id, heads[-1].tokens]
+        granted = 0
+        try:
+            granted, wait, now = await self._take(self._keys, args)
+        finally:
+            for waiter in heads[granted:]:
+                heapq.heappush(self._heap, waiter)
         taken_at = now.decode() if isinstance(now, bytes) else str(now)
-        for ident, waiter in zip(ids[:granted], heads, strict=False):
-            ticket = SharedTicket(self, ident, waiter.tokens, taken_at)
-            self._held.add(ident)
+        for waiter in heads[:granted]:
+            ticket = SharedTicket(self, waiter.id, waiter.tokens, taken_at)
+            self._held.add(waiter.id)
             self._keep()
             if waiter.gone or waiter.future.done():
                 ticket.settle(sent=False)
@@ -385,7 +400,7 @@ class SharedQueue:
                 waiter.future.set_result(None)
         if granted == len(heads):
             return 0.0
-        return None if wait < 0 else max(wait / 1000.0, 0.001)
+        return None if wait < 0 else max(wait / 1000.0, _LEAST)
 
     def _fail(self, error: Exception) -> None:
         """What will not pass: a wrong password, missing rights. Whoever waits is told."""
