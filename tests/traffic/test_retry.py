@@ -190,6 +190,28 @@ async def test_before_the_first_token_of_a_stream(llm, mock_llm):
     assert [a.status for a in stream.call.attempts] == [429, 200, 200]
 
 
+@pytest.mark.parametrize("hooks", [False, True])
+async def test_the_settings_of_client_and_llm_do_not_multiply(mock_llm, hooks):
+    seen = []
+
+    async def hook(request):
+        seen.append(request.method)
+
+    mock_llm.configure(failure=Failure.server_error())
+    options = {"event_hooks": {"request": [hook]}} if hooks else {}
+    async with AsyncClient(retry=QUICK, **options) as client:
+        for own, expected in (({}, 3), ({"retry": Retry(2, backoff=0.01)}, 2)):
+            llm = OpenAI(base_url=mock_llm.openai_url, api_key="k", model="m", client=client, **own)
+            mock_llm.reset()
+            with pytest.raises(ServerError):
+                await llm.chat("x")
+            with pytest.raises(ServerError):
+                async with llm.stream("x"):
+                    pass
+            assert mock_llm.stats.requests == 2 * expected
+    assert len(seen) == (10 if hooks else 0)
+
+
 async def test_embeddings(llm, mock_llm):
     mock_llm.script(Failure.server_error())
     assert len(await llm.embed(["a", "b"])) == 2
