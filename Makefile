@@ -7,7 +7,7 @@ ARGS ?=
 T ?= 60
 .DEFAULT_GOAL := help
 .PHONY: help setup demo info test test-py test-sdks test-c valgrind tsan fuzz fault soak asan debug lint types \
-  bench bench-quick cov llama sdist-test clean distclean
+  bench bench-quick cov llama wheel sdist-test release-check audit clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -103,13 +103,26 @@ llama: ## the LLM client against llama.cpp's server, which is compiled first (te
 	@scripts/venv llama
 	@$(PY) -m pytest tests/llm/llama_cpp_server.py $(ARGS)
 
-sdist-test: ## build the sdist, install it into a fresh venv, import it
+sdist-test: ## build the sdist, install it into a fresh venv with the system's libcurl, run a part of the suite
 	@scripts/bootstrap test
-	@scripts/sdist-test
+	@scripts/sdist-test $(ARGS)
 
-clean: ## remove what was built
-	rm -rf build dist python/llmcurl.egg-info python/llmcurl/_native*.so .venv/.built
+wheel: ## wheels with their own libcurl into dist/, checked and tested (ARGS="python3.12 python3.13")
+	@scripts/bootstrap test
+	@scripts/wheel $(ARGS)
+
+release-check: ## is this commit ready: version, changelog, pins, clean tree, the wheels in dist/
+	@scripts/bootstrap test
+	@$(PY) scripts/release.py check
+
+audit: ## the pinned libcurl against curl's list of vulnerabilities (ARGS=vuln.json if it was fetched by hand)
+	@scripts/bootstrap test
+	@$(PY) scripts/release.py audit $(ARGS)
+
+clean: ## remove what was built, but for the libraries in build/deps
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +
+	rm -rf dist python/llmcurl.egg-info python/llmcurl/_native*.so .venv/.built
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
-distclean: clean ## also remove .venv and the caches
-	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache
+distclean: clean ## also remove these, .venv and the caches
+	rm -rf build .venv .venv-* .pytest_cache .mypy_cache .ruff_cache

@@ -26,7 +26,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from find_curl import accepts, compiler, find_curl, find_openssl  # noqa: E402
+from find_curl import DEPS, accepts, chosen_prefix, compiler, find_curl, find_openssl  # noqa: E402
 
 
 def switch(name: str) -> bool:
@@ -52,6 +52,8 @@ class BuildExt(build_ext):
             )
         for ext in self.extensions:
             self.prepare(ext)
+        # an extension has no use for the run paths that its Python was linked with
+        self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith("-Wl,-rpath")]
         self.compile_all = self.compiler.compile
         self.compiler.compile = self.compile_changed
         super().build_extensions()
@@ -122,7 +124,15 @@ class BuildExt(build_ext):
         return objects
 
 
+def licenses() -> list[str]:
+    """Those of the libraries that are linked in; a wheel has to carry them."""
+    if "bdist_wheel" in sys.argv and chosen_prefix() == DEPS / "prefix":
+        return files("build/deps/prefix/licenses/*.txt")
+    return []
+
+
 setup(
+    license_files=licenses(),
     ext_modules=[
         Extension(
             "llmcurl._native",

@@ -78,8 +78,9 @@ def cc() -> str:
 
 
 def install(source: Path, *where: str) -> None:
+    """Copies it into a directory of the prefix, or to a name in it that ends in .txt."""
     target = PREFIX.joinpath(*where)
-    target.mkdir(parents=True, exist_ok=True)
+    (target.parent if target.suffix == ".txt" else target).mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target)
 
 
@@ -210,6 +211,8 @@ def build(pin: Pin, key: str) -> None:
     say(f"building {pin.name} {pin.version}")
     source = unpack(pin, fetch(pin, DEPS / "sources"))
     RECIPES[pin.name](source)
+    licenses = [path for name in ("LICENSE*", "COPYING*") for path in sorted(source.glob(name))]
+    install(licenses[0], "licenses", f"{pin.name}.txt")
     shutil.rmtree(DEPS / "work" / pin.name)
     stamp.write_text(key)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +28,11 @@ def load(name: str) -> ModuleType:
 
 find_curl = load("find_curl")
 reports = load("asan_reports")
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(ROOT / "scripts"))  # they import each other
+    fetch_source = load("fetch_source")
+    check_wheel = load("check_wheel")
+    release = load("release")
 
 
 def tool(directory: Path, name: str, script: str) -> None:
@@ -127,6 +135,63 @@ def test_missing_compiler_is_one_sentence(empty_path, monkeypatch):
         find_curl.compiler()
 
 
+def test_fetching_refuses_what_is_not_pinned(tmp_path, monkeypatch):
+    pin = fetch_source.Pin("x", "1", (tmp_path / "x.tar.gz").as_uri(), "0" * 64, "x", "1" * 64)
+    (tmp_path / "x.tar.gz").write_bytes(b"something else")
+    monkeypatch.setattr(fetch_source, "from_debian", lambda pin, cache: (_ for _ in ()).throw(LookupError("no apt here")))
+    with pytest.raises(SystemExit, match=r"no source of x 1 .*its SHA-256 is [0-9a-f]{64}.*no apt here"):
+        fetch_source.fetch(pin, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*")), "nothing of it is kept"
+
+
+def test_fetching_takes_upstreams_file_or_one_put_there_by_hand(tmp_path):
+    (tmp_path / "x.tar.gz").write_bytes(b"the release")
+    sha256 = hashlib.sha256(b"the release").hexdigest()
+    pin = fetch_source.Pin("x", "1", (tmp_path / "x.tar.gz").as_uri(), sha256, "x", sha256)
+    assert fetch_source.fetch(pin, tmp_path / "cache").read_bytes() == b"the release"
+    (tmp_path / "x.tar.gz").unlink()
+    assert fetch_source.fetch(pin, tmp_path / "cache").parent == tmp_path / "cache"
+
+
+def test_every_pin_is_complete():
+    for pin in fetch_source.pins():
+        assert pin.url.startswith("https://") and pin.version in pin.url
+        assert all(len(digest) == 64 and int(digest, 16) for digest in pin.accepted)
+
+
+def test_audit_names_the_holes_of_the_pinned_libcurl_only(tmp_path, capsys):
+    version = next(pin.version for pin in fetch_source.pins() if pin.name == "curl")
+
+    def entry(name, affects, *versions):
+        return {"id": name, "summary": "s", "database_specific": {"affects": affects, "severity": "Low"}, "affected": [{"versions": list(versions)}]}
+
+    path = tmp_path / "vuln.json"
+    path.write_text(json.dumps([entry("OLD", "lib", "7.1.0"), entry("TOOL", "tool", version), entry("OURS", "both", "7.1.0", version)]))
+    assert release.audit(str(path)) == 1
+    out = capsys.readouterr().out
+    assert "OURS: s (severity Low)" in out and "OLD" not in out and "TOOL" not in out and "3 entries, 1 of them" in out
+    path.write_text(json.dumps([entry("OLD", "lib", "7.1.0")]))
+    assert release.audit(str(path)) == 0
+
+
+def test_audit_without_the_list_is_no_clean_bill(tmp_path, capsys):
+    assert release.audit(str(tmp_path / "nothing.json")) == 3
+    assert "NOT DONE" in capsys.readouterr().out
+
+
+def test_security_md_lists_the_pinned_versions():
+    assert release.table() in (ROOT / "SECURITY.md").read_text()
+
+
+def test_a_wheel_with_another_library_in_it_is_refused(tmp_path):
+    wheel = tmp_path / f"llmcurl-{release.project_version()}-cp311-cp311-linux_x86_64.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("llmcurl/_native.so", b"")
+        archive.writestr("llmcurl.libs/libcurl.so.4", b"")
+    found = check_wheel.faults_of(wheel)
+    assert any("tag" in fault for fault in found) and any("libcurl.so.4" in fault for fault in found)
+
+
 FRAMES = """
 Direct leak of {size} byte(s) in 1 object(s) allocated from:
     #0 0x7fe22bab89cf in __interceptor_malloc asan_malloc_linux.cpp:69 (/usr/lib/libasan.so.8+0xb89cf)
@@ -191,4 +256,4 @@ def test_make_help_names_the_commands_of_the_readme():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = {line.split()[1] for line in done.stdout.splitlines() if line.split()[:1] == ["make"]}
     assert {"demo", "test", "test-c", "lint", "asan", "types", "bench", "bench-quick", "clean"} <= targets
-    assert len(targets) <= 24
+    assert len(targets) <= 30
