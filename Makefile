@@ -31,10 +31,11 @@ test-py: ## pytest only
 	@scripts/bootstrap test
 	@$(PY) -m pytest $(ARGS)
 
-test-sdks: ## docs/sdks.md and README as they stand: a new user's venv, environments for the frameworks
+test-sdks: ## the blocks of docs/sdks.md and README in fresh environments; httpx's own suite on our transport
 	@scripts/bootstrap test
 	@scripts/new-user
 	@scripts/sdks $(ARGS)
+	@scripts/upstream
 
 test-c: ## the C tests of csrc/core, under ASan + UBSan
 	@scripts/bootstrap test

@@ -244,7 +244,7 @@ def test_no_report_is_success():
     assert reports.main([]) == 0
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "asan", "test", "sdist-test", "venv", "sdks", "new-user"])
+@pytest.mark.parametrize("name", ["bootstrap", "asan", "test", "sdist-test", "venv", "sdks", "new-user", "upstream"])
 def test_scripts_are_executable_and_parse(name):
     path = ROOT / "scripts" / name
     assert os.access(path, os.X_OK)

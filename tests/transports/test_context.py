@@ -96,6 +96,17 @@ class TestTrust:
             package.ours(verify=ssl.create_default_context(capath=str(authority.ca_directory)))
 
 
+    def test_a_certificate_that_is_not_of_a_ca(self, package, authority, tls):
+        """get_ca_certs() leaves it out; as a path it is trusted."""
+        leaf = str(authority.good[0])
+        with pytest.raises(ValueError, match="not of a CA.*pass the path"):
+            package.ours(verify=ssl.create_default_context(cafile=leaf))
+        both = ssl.create_default_context(cafile=str(authority.ca_file))
+        both.load_verify_locations(leaf)
+        with pytest.warns(UserWarning, match="1 certificates .* not of a CA"):
+            package.ours(verify=both)
+
+
 class TestDemands:
     def context(self, authority) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(authority.ca_file))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import ssl
 import struct
+import warnings
 from typing import Any
 
 from .._trust import system_trust
@@ -51,7 +52,20 @@ def context_options(context: ssl.SSLContext) -> dict[str, Any]:
         options.update(system_trust())  # it asks the system at each handshake
         return options
     certificates = context.get_ca_certs(binary_form=True)
+    stats = context.cert_store_stats()
+    hidden = stats["x509"] - stats["x509_ca"]
     directories = [path for path in _directories() if _trusts(context, path)]
+    if hidden and not certificates and not directories:
+        raise ValueError(
+            "verify: this SSLContext trusts a certificate that is not of a CA, which Python does "
+            "not show; pass the path of its file as verify='...'"
+        )
+    if hidden:
+        warnings.warn(
+            f"verify: {hidden} certificates of this SSLContext are not of a CA and cannot be taken "
+            "over; pass the path of a file as verify='...' if one of them is needed",
+            stacklevel=5,
+        )
     if not certificates and not directories:
         raise ValueError(
             "verify: this SSLContext shows no CA certificates (none were loaded, or they lie in a "
