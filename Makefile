@@ -90,14 +90,9 @@ bench-quick: ## the same, in a minute or so
 	@scripts/bootstrap test
 	@$(PY) benchmarks/run.py --quick $(ARGS)
 
-cov: ## line coverage of the C sources by the suite, into build/cov
+cov: ## line coverage of the C sources by the suite, the C tests and make fault's failures
 	@scripts/bootstrap test
-	@rm -rf build/cov; find . -name '*.gcda' -path './build/*' -delete
-	@LLMCURL_COVERAGE=1 $(PY) setup.py -q build_py --build-lib build/cov \
-	  build_ext --build-lib build/cov
-	@PYTHONPATH=$$PWD/build/cov $(PY) -m pytest -q --ignore=tests/test_source.py \
-	  --ignore=tests/test_core.py --ignore=tests/typing $(ARGS)
-	@find build/objects -name '*.gcda' -exec gcov -n {} + | grep -A1 "^File 'csrc.*\.c'"
+	@$(PY) scripts/coverage.py $(ARGS)
 
 llama: ## the LLM client against llama.cpp's server, which is compiled first (ten minutes)
 	@scripts/bootstrap test

@@ -33,6 +33,7 @@ CHECKS = {
     "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
     "tsan": ["-fsanitize=thread", "-fno-omit-frame-pointer"],
     "valgrind": [],
+    "coverage": ["--coverage", "-fprofile-update=atomic"],
     "libfuzzer": ["-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=undefined"],
 }
 THREADED = ["test_threads"]
@@ -177,12 +178,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the mutations")
     parser.add_argument("--engine", choices=["libfuzzer", "own"], help="of --fuzz; default: libfuzzer, if there is clang")
     parser.add_argument("--valgrind", action="store_true", help="memcheck in place of the sanitizers")
+    parser.add_argument("--coverage", action="store_true", help="gcov's counters in place of the sanitizers")
     parser.add_argument("--tsan", action="store_true", help="ThreadSanitizer, programs with threads only")
     args = parser.parse_args()
     words: list[str] = args.words
     names = [name for name in suites() if not words or any(word in name for word in words)]
-    checks = "tsan" if args.tsan else "valgrind" if args.valgrind else "asan"
-    if args.valgrind:  # the fuzz targets' driver needs a sanitizer
+    checks = "tsan" if args.tsan else "valgrind" if args.valgrind else "coverage" if args.coverage else "asan"
+    if args.valgrind or args.coverage:  # the fuzz targets' driver needs a sanitizer
         names = [name for name in names if not name.startswith("fuzz_")]
     if args.tsan:
         names = [name for name in names if name in THREADED]

@@ -348,6 +348,10 @@ static PyObject *Pool_call(PyObject *op, PyObject *const *args, Py_ssize_t n)
     PyErr_SetString(PyExc_TypeError, "call(method, target, headers, body, timeouts, flags)");
     return NULL;
   }
+  if(((TargetObject *)args[1])->pool != self) {
+    PyErr_SetString(PyExc_ValueError, "the target belongs to another pool"); /* whose connections it would use */
+    return NULL;
+  }
   flags = PyLong_AsLong(args[5]);
   if(flags == -1 && PyErr_Occurred())
     return NULL;

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import faulthandler
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -161,6 +162,7 @@ class Driver:
 
 def one(name: str, everything: bool, skip: int, progress: Path) -> int:
     warnings.simplefilter("ignore")
+    logging.getLogger("llmcurl.loop").setLevel(logging.CRITICAL)  # collections hold the loop up here
     driver = Driver(name)
     try:
         return driver.run(everything, skip, progress)
