@@ -198,6 +198,7 @@ CURLcode lc_fault_global_init(long flags);
 #define PyList_SetSlice(...) LC_FAIL_PY("PyList_SetSlice", -1, PyList_SetSlice, __VA_ARGS__)
 #define PyLong_AsLong(...) LC_FAIL_PY("PyLong_AsLong", -1, PyLong_AsLong, __VA_ARGS__)
 #define PyLong_AsLongLong(...) LC_FAIL_PY("PyLong_AsLongLong", -1, PyLong_AsLongLong, __VA_ARGS__)
+#define PyLong_AsUnsignedLongLong(...) LC_FAIL_PY("PyLong_AsUnsignedLongLong", (unsigned long long)-1, PyLong_AsUnsignedLongLong, __VA_ARGS__)
 #define PyMem_Calloc(...) LC_FAIL_NULL("PyMem_Calloc", PyMem_Calloc, __VA_ARGS__)
 #define PyMem_Malloc(...) LC_FAIL_NULL("PyMem_Malloc", PyMem_Malloc, __VA_ARGS__)
 #define PyModule_AddType(...) LC_FAIL_PY("PyModule_AddType", -1, PyModule_AddType, __VA_ARGS__)

@@ -17,7 +17,7 @@ PyBool_FromLong PyBuffer_Release PyContext_Exit PyDict_Next PyErr_\\w+ PyEval_\\
 PyInterpreterState_\\w+ PyMem_Free PyModuleDef_Init PyModule_GetState PyObject_CallFinalizerFromDealloc PyObject_ClearWeakRefs
 PyObject_GC_Track PyObject_GC_UnTrack PyObject_SelfIter PyThread_get_thread_ident PyType_GenericNew PyType_IsSubtype
 PyUnicode_CompareWithASCIIString Py_GenericAlias Py\\w*_Type _Py_\\w+ _ITM_\\w+ __\\w+
-BIO_free ERR_\\w+ OpenSSL_version PEM_read_bio_X509 SSL_CTX_\\w+ X509_STORE_free X509_STORE_set_flags X509_VERIFY_PARAM_\\w+ X509_free
+BIO_free ERR_\\w+ OpenSSL_version PEM_read_bio_X509 SSL_CTX_\\w+ SSL_get\\w+ SSL_CIPHER_get_name X509_get_\\w+ X509_STORE_free X509_STORE_set_flags X509_VERIFY_PARAM_\\w+ X509_free
 calloc malloc realloc free clock_gettime close getenv mem\\w+ str\\w+ snprintf poll shutdown
 curl_easy_cleanup curl_easy_strerror curl_multi_cleanup curl_multi_info_read curl_multi_strerror curl_share_cleanup
 curl_slist_free_all curl_version_info curl_global_init
@@ -32,6 +32,8 @@ def test_every_function_that_can_fail_is_made_to_fail() -> None:
         pytest.skip("no nm here")
     out = subprocess.run([nm, "-D", "--undefined-only", native.__file__], capture_output=True, text=True, check=True).stdout
     called = {line.split()[-1].partition("@")[0] for line in out.splitlines() if line.strip()}
+    if "curl_easy_init" not in called:
+        pytest.skip("libcurl is inside of this extension, and calls the system, too")
     header = (ROOT / "csrc" / "fault" / "lc_fault.h").read_text()
     replaced = set(re.findall(r"#define (\w+)\(", header))
     renamed = {name.removeprefix("_").removesuffix("_SizeT"): name for name in called if name.endswith("_SizeT")}
@@ -39,4 +41,5 @@ def test_every_function_that_can_fail_is_made_to_fail() -> None:
     left -= {"_PyObject_GC_New", "_PyObject_New"} if {"PyObject_GC_New", "PyObject_New"} <= replaced else set()
     cannot = re.compile("|".join(CANNOT))
     sanitizer = re.compile(r"__(asan|ubsan|tsan|lsan|gcov|sanitizer)\w*")
-    assert not sorted(name for name in left if not cannot.fullmatch(name) and not sanitizer.match(name))
+    forgotten = sorted(name for name in left if not cannot.fullmatch(name) and not sanitizer.match(name))
+    assert not forgotten, f"csrc/fault/lc_fault.h should have {' '.join(forgotten)}, or CANNOT above"
