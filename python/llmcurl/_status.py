@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .traffic import Attempt
 
 __all__ = ["KINDS", "REDIRECTS", "StatusKind", "Timings", "reason_of"]
 
@@ -71,6 +75,15 @@ class StatusKind:
     __slots__ = ()
 
     status_code: int
+
+    def _get(self, key: str) -> Any:
+        raise NotImplementedError
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """What was tried, the last attempt last, if the call was under control (`Retry`, `RateLimit`,
+        observers...) and is over; else ()."""
+        return self._get("attempts") or ()
 
     @property
     def is_informational(self) -> bool:

@@ -43,6 +43,12 @@ def verdict(facts: Facts, name: str, calls: int = 1000, **options) -> tuple[str,
     return worst.level, " ".join(check.text for check in found)
 
 
+@pytest.fixture(autouse=True)
+def certificates(authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may have none."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
+
+
 @pytest.fixture
 def root(tmp_path: Path):
     """A machine of files: `root(path, text)` puts one there."""

@@ -74,6 +74,10 @@ async def test_attempts_are_counted_where_retries_are_on(llm, mock_llm) -> None:
     retry = llmcurl.Retry(2, backoff=0.01)
     reply = await llm.chat("x", retry=retry)
     assert reply.timings.attempts == 2
+    assert [attempt.status for attempt in reply.attempts] == [503, 200]
     async with llm.stream("x", retry=retry) as stream:
         await stream.reply()
+        reply = await stream.reply()
     assert stream.timings.attempts == 2 and stream.timings.first_token is not None
+    assert [attempt.status for attempt in reply.attempts] == [503, 200]
+    assert (await llm.chat("x")).attempts == ()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 
 from .._models import Response, Timings
 from ._errors import InvalidReply
 from ._types import Choice, TokenLogprob, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from ..traffic import Attempt
 
 __all__ = ["Reply"]
 
@@ -115,6 +118,11 @@ class Reply:
     def timings(self) -> Timings:
         """When each phase of the HTTP call was done."""
         return self.response.timings
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """What was tried, the last attempt last, if the call was under control; else ()."""
+        return self.response.attempts
 
     @property
     def request_id(self) -> str:

@@ -163,6 +163,7 @@ class ControlledStream(Stream):
             except HTTPError:
                 pass  # what has arrived makes no reply
         call.finish(error)
+        self.response._attach(attempts=tuple(call.attempts))
 
     async def __aexit__(
         self,
