@@ -228,7 +228,7 @@ def test_timings_say_how_long_the_answer_lay_in_the_kernel(chaos: Chaos, factory
             await client.get(chaos.url("/ok"))
             call = client.get(chaos.url("/ok?ms=80"))
             await asyncio.sleep(0.03)
-            time.sleep(0.4)
+            time.sleep(0.8)
             return (await call).timings
 
     timings = run(main(), factory)

@@ -23,7 +23,7 @@ async def test_a_plain_calls_phases_come_one_after_the_other(chaos: Chaos) -> No
         timings = (await client.get(chaos.url("/ok?ms=20"))).timings
     order = [timings.queued, timings.connect, timings.sent, timings.first_byte, timings.done, timings.delivered]
     assert order == sorted(order) and 0.015 < timings.first_byte
-    assert 0 <= timings.loop_delay <= timings.delivered - timings.first_byte + 0.001
+    assert 0 <= timings.loop_delay < timings.delivered
     assert timings.first_token is timings.last_token is timings.attempts is None
 
 
@@ -42,7 +42,7 @@ async def test_a_streams_timeline_has_its_tokens(llm, mock_llm) -> None:
     assert timings == stream.timings
     order = [timings.queued, timings.sent, timings.first_byte, timings.first_token, timings.last_token, timings.done]
     assert order == sorted(order) and timings.delivered == timings.done
-    assert 0.09 < timings.first_token < timings.last_token - 0.05
+    assert 0.09 < timings.first_token < timings.last_token
     assert 0 <= timings.loop_delay < timings.first_token
 
 
@@ -55,17 +55,17 @@ async def test_the_first_token_is_one_with_content(mock_llm) -> None:
         assert stream.timings.first_byte < stream.timings.first_token
 
 
-async def test_a_blocked_loops_part_of_the_first_tokens_delay_is_told(llm, mock_llm) -> None:
-    """The token is there after 0.1 s, the loop after 0.5 s."""
+async def test_a_blocked_loops_part_of_the_first_tokens_delay_is_told(mock_llm) -> None:
+    """The token is there after 0.1 s, the loop after 1.2 s."""
     mock_llm.script("hello there")
     mock_llm.configure(ttft=0.1)
-    async with llm.stream("x") as stream:
+    async with make("openai", mock_llm) as llm, llm.stream("x") as stream:
         reading = asyncio.ensure_future(stream.reply())
         await asyncio.sleep(0)
-        time.sleep(0.5)
+        time.sleep(1.2)
         await reading
     timings = stream.timings
-    assert timings.first_token >= 0.45
+    assert timings.first_token >= 1.1
     assert 0.15 < timings.loop_delay < timings.first_token
 
 
