@@ -51,7 +51,7 @@ async def test_refusals_with_retry_after_all_succeed(make, mock_llm):
     async with make(limit=limit, retry=Retry(20, backoff=0.01)) as llm:
         await asyncio.gather(*(llm.chat("x") for _ in range(60)))
     assert 0 < mock_llm.stats.rate_limited < 60
-    assert limit.stats()["factor"] < 1.0
+    assert limit._gate._cut_at > 0.0
 
 
 async def test_streams_hold_their_place(make, mock_llm):
@@ -193,11 +193,11 @@ async def test_who_gives_up_frees_the_place():
 
 
 async def test_what_was_never_sent_gives_back_what_it_took():
-    limit = RateLimit(rpm=60, burst=0.05)
+    limit = RateLimit(rpm=6, burst=0.5)
     tickets = [await limit.acquire(record()) for _ in range(3)]
     for ticket in tickets:
         ticket.settle(sent=False)
-    await asyncio.wait_for(asyncio.gather(*(limit.acquire(record()) for _ in range(3))), 0.9)
+    await asyncio.wait_for(asyncio.gather(*(limit.acquire(record()) for _ in range(3))), 8)
 
 
 def test_loops_in_several_threads_share_it():
