@@ -7,10 +7,11 @@ ARGS ?=
 T ?= 60
 .DEFAULT_GOAL := help
 .PHONY: help setup demo info test test-py test-sdks test-c valgrind tsan fuzz fault soak asan debug lint types \
-  bench bench-quick cov llama wheel sdist-test release-check audit clean distclean
+  bench bench-quick bench-compare bench-micro bench-memory bench-soak cov llama wheel sdist-test release-check \
+  audit clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv ready for everything below (the other targets do it by themselves)
 	@scripts/bootstrap test
@@ -82,13 +83,30 @@ types: ## stubs against the built extension, mypy on the package
 	@$(PY) -m mypy.stubtest llmcurl._native
 	@$(PY) -m mypy python/llmcurl
 
-bench: ## the benchmarks, with the peers that are installed
+bench: ## the benchmarks beside their peers, 10 minutes; the first time it installs them and builds libcurl
 	@scripts/bootstrap test
+	@$(PY) scripts/build_deps.py
 	@$(PY) benchmarks/run.py $(ARGS)
 
-bench-quick: ## the same, in a minute or so
+bench-quick: ## a part of them, 90 seconds
 	@scripts/bootstrap test
 	@$(PY) benchmarks/run.py --quick $(ARGS)
+
+bench-compare: ## two revisions in pairs: make bench-compare A=main B=.
+	@scripts/bootstrap test
+	@$(PY) benchmarks/compare.py "$(or $(A),main)" "$(or $(B),.)" $(ARGS)
+
+bench-micro: ## instructions per step of a call, by callgrind, beside benchmarks/micro/TABLE.md
+	@scripts/bootstrap test
+	@$(PY) benchmarks/micro/run.py $(ARGS)
+
+bench-memory: ## where the memory of a waiting call lies, into benchmarks/micro/MEMORY.md
+	@scripts/bootstrap test
+	@$(PY) benchmarks/micro/memory.py $(ARGS)
+
+bench-soak: ## a million HTTP/2 calls, 10,000 in flight: none may get stuck
+	@scripts/bootstrap test
+	@$(PY) benchmarks/soak.py $(ARGS)
 
 cov: ## line coverage of the C sources by the suite, the C tests and make fault's failures
 	@scripts/bootstrap test

@@ -73,6 +73,7 @@ CLAIMS: list[Claim] = [
         ("h2-1000", "llmcurl"),
         ("h2-1000", "floor"),
         1.35,
+        libcurl=(8, 22),
     ),
     *_against("h2-1000", {"pycurl": 1.5}, "HTTP/2, 1,000 in flight", libcurl=(8, 22)),
     Claim(
@@ -90,8 +91,8 @@ CLAIMS: list[Claim] = [
         field="kb_per_call",
     ),
     Claim(
-        "5,000 waiting calls, HTTP/1.1, KB per call",
-        ("wait-5000", "llmcurl"),
+        "10,000 waiting calls, HTTP/1.1, KB per call",
+        ("wait-10000", "llmcurl"),
         None,
         16.0,
         field="kb_per_call",

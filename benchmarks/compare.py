@@ -3,7 +3,7 @@
     python benchmarks/compare.py A B [--only h1-64,h1-1000] [--pairs 9]
 
 A and B are git revisions; `.` is the working tree. Each is built in build/compare/<id>, with the libcurl that
-LLMCURL_CURL_PREFIX names or the system's. Harness and origin are those of this checkout for both.
+LLMCURL_CURL_PREFIX names, the wheels' if it is built, or the system's. Harness and origin are those of this checkout for both.
 Exit code 1 when B costs more than --fail times A (off by default).
 
 Not its job: peers (run.py).
@@ -38,8 +38,9 @@ def _git(*args: str) -> str:
     return done.stdout.strip()
 
 
-def build(revision: str, python: Path) -> tuple[str, Path]:
+def build(revision: str, python: Path, prefix: str) -> tuple[str, Path]:
     """(name, directory with the built package) of a revision."""
+    built_with = prefix or "system"
     if revision == ".":
         name, source = "tree", environment.ROOT
         target = environment.BUILD / "compare" / "tree"
@@ -56,7 +57,8 @@ def build(revision: str, python: Path) -> tuple[str, Path]:
         name = _git("rev-parse", "--short=10", f"{revision}^{{commit}}")
         target = environment.BUILD / "compare" / name
         source = target / "source"
-        if (target / "built").exists():
+        stamp = target / "built"
+        if stamp.exists() and stamp.read_text() == built_with:
             return name, target / "lib"
         shutil.rmtree(target, ignore_errors=True)
         source.mkdir(parents=True)
@@ -66,22 +68,11 @@ def build(revision: str, python: Path) -> tuple[str, Path]:
         subprocess.run(["tar", "-x", "-C", str(source)], stdin=archive.stdout, check=True)
         if archive.wait():
             raise SystemExit(f"git archive {name} failed")
-    lib = target / "lib"
-    command = [
-        str(python),
-        "setup.py",
-        "-q",
-        "build_py",
-        "--build-lib",
-        str(lib),
-        "build_ext",
-        "--build-lib",
-        str(lib),
-    ]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{revision} does not build:\n{done.stdout[-1500:]}{done.stderr[-3000:]}")
-    (target / "built").touch()
+    try:
+        lib = environment.build_package(python, prefix, source, target / "lib")
+    except RuntimeError as error:
+        raise SystemExit(str(error)) from None
+    (target / "built").write_text(built_with)
     return name, lib
 
 
@@ -102,9 +93,10 @@ def main() -> None:
     environment.ensure_tools()
     python = args.python or environment.ensure_python()
     sides = {}
+    prefix = environment.libcurl_prefix()
     for side, revision in (("A", args.a), ("B", args.b)):
         print(f"building {side}: {revision}", file=sys.stderr)
-        sides[side] = build(revision, python)
+        sides[side] = build(revision, python, prefix)
     chosen = [s for s in SCENARIOS if s.key in args.only.split(",")]
     client_cpus, origin_cpus = split_cpus(args.pin)
     found: dict[tuple[str, str], list[float]] = {}

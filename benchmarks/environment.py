@@ -20,8 +20,8 @@ ROOT = HERE.parent
 BUILD = ROOT / "build"
 
 
-def missing_tools() -> list[str]:
-    """Packages that have to be installed by hand, by their Debian names."""
+def missing_tools(more: tuple[str, ...] = ()) -> list[str]:
+    """Packages that are missing, by their Debian names. more: tools that are called as their package."""
     need = {
         "nginx": "nginx libnginx-mod-http-lua",
         "openssl": "openssl",
@@ -29,21 +29,23 @@ def missing_tools() -> list[str]:
         "make": "make",
         "wrk": "wrk",
         "h2load": "nghttp2-client",
+        **{tool: tool for tool in more},
     }
     places = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     return [package for tool, package in need.items() if not shutil.which(tool, path=places)]
 
 
-def ensure_tools() -> None:
+def ensure_tools(*more: str) -> None:
     """Installs what is missing where that is possible, else says how."""
-    missing = missing_tools()
+    missing = missing_tools(more)
     if not missing:
         return
     command = ["apt-get", "install", "-y", "--no-install-recommends", *" ".join(missing).split()]
     if os.getuid() == 0 and shutil.which("apt-get"):
         print("installing:", " ".join(missing), file=sys.stderr)
+        subprocess.run(["apt-get", "update", "-qq"], check=False, stdout=subprocess.DEVNULL)
         subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
-    still = missing_tools()
+    still = missing_tools(more)
     optional = {"wrk", "nghttp2-client"}
     if still:
         print("missing: sudo apt install " + " ".join(still), file=sys.stderr)
@@ -79,9 +81,8 @@ def ensure_python(where: Path | None = None) -> Path:
     return python
 
 
-def build_floor(prefix: str | None = None) -> Path:
-    """Builds floor/floor.c against the libcurl in `prefix` (LLMCURL_CURL_PREFIX by default, else the system's)."""
-    prefix = prefix or os.environ.get("LLMCURL_CURL_PREFIX", "")
+def build_floor(prefix: str = "") -> Path:
+    """Builds floor/floor.c against the libcurl in `prefix`, "" = the system's."""
     tag = hashlib.sha256(prefix.encode()).hexdigest()[:8] if prefix else "system"
     out = BUILD / "floor" / tag
     command = ["make", "-s", "-C", str(HERE / "floor"), f"OUT={out}"]
@@ -89,6 +90,34 @@ def build_floor(prefix: str | None = None) -> Path:
         command.append(f"CURL_PREFIX={prefix}")
     subprocess.run(command, check=True)
     return out / "floor"
+
+
+def libcurl_prefix(given: str | None = None) -> str:
+    """The libcurl of package and floor: the one given, LLMCURL_CURL_PREFIX, the wheel's if
+    scripts/build_deps.py has made it, else "" (the system's)."""
+    prefix = given or os.environ.get("LLMCURL_CURL_PREFIX", "")
+    if prefix or os.environ.get("LLMCURL_SYSTEM_CURL"):
+        return prefix
+    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "build_deps.py"), "--check"])
+    return str(BUILD / "deps" / "prefix") if done.returncode == 0 else ""
+
+
+def build_package(python: Path, prefix: str, source: Path = ROOT, lib: Path | None = None) -> Path:
+    """Builds the llmcurl in `source` for that interpreter and libcurl; returns where to import it from.
+
+    Raises:
+        RuntimeError: it does not build; with the compiler's output.
+    """
+    lib = lib or BUILD / "bench-lib"
+    shutil.rmtree(lib, ignore_errors=True)
+    steps = ["build_py", "--build-lib", str(lib), "build_ext", "--build-lib", str(lib)]
+    env = {**os.environ, **({"LLMCURL_CURL_PREFIX": prefix} if prefix else {"LLMCURL_SYSTEM_CURL": "1"})}
+    done = subprocess.run(
+        [str(python), "setup.py", "-q", *steps], cwd=source, capture_output=True, text=True, env=env
+    )
+    if done.returncode:
+        raise RuntimeError(f"{source} does not build:\n{done.stdout[-1500:]}{done.stderr[-3000:]}")
+    return lib
 
 
 def snapshot(path: Path) -> Path:

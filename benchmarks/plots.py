@@ -124,9 +124,9 @@ def draw(data: dict[str, Any], where: Path) -> list[str]:
             "events",
         ),
         (
-            "wait-5000",
+            "wait-10000",
             "kb_per_call",
-            "Memory of a waiting call, 5,000 in flight",
+            "Memory of a waiting call, 10,000 in flight",
             "KB per call",
             "memory",
         ),

@@ -67,9 +67,9 @@ def _head_section(data: dict[str, Any]) -> str:
         f"Made by `make bench{'-quick' if meta['quick'] else ''}`; read `benchmarks/README.md` for the method.",
         "",
         f"- Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory']}, Linux {machine['kernel']}, "
-        f"load {machine['load']:.1f} at the end.",
+        f"load {meta.get('load_before', 0):.1f} before and {machine['load']:.1f} at the end.",
         f"- Python {machine['python']}; llmcurl {native.get('version', 'not built')} on libcurl "
-        f"{native.get('libcurl', '-')}.",
+        f"{native.get('libcurl', '-')} ({meta.get('curl', '?')}), {native.get('ssl', '')}.",
         f"- Origin: nginx {origin['nginx']}, {origin['workers']} worker"
         f"{', on a core of its own' if meta['pinned'] else ''}.",
         "- `floor` is C on libcurl with our design, `native` is our C objects without the Python layer.",
@@ -267,6 +267,21 @@ def _versions_section(data: dict[str, Any]) -> str:
     return "## Versions\n\n" + ", ".join(parts) + ".\n"
 
 
+def _soak_section(path: Path) -> str:
+    """What soak.py has found, per libcurl."""
+    text = "## A million HTTP/2 calls\n\n10,000 in flight over TLS, made by `make bench-soak`, apart from the run above. "
+    text += "`rescues`: lanes that the safety net found silent with work left (docs/architecture.md, *Silence*).\n\n"
+    if not path.exists():
+        return text + "Not run.\n"
+    rows = [
+        [r["libcurl"], f"{r['calls']:,}", number(r["seconds"]), str(r["failures"]), str(r["stuck"]),
+         str(r["rescues"]), number(r["slowest_s"]), number(r["cpu_us_per_call"]), r["revision"]]
+        for _, r in sorted(json.loads(path.read_text()).items())
+    ]  # fmt: skip
+    head = ["libcurl", "calls", "s", "failures", "stuck", "rescues", "slowest s", "us of CPU per call", "revision"]
+    return text + table(head, rows)
+
+
 LIMITS = """## Limits
 
 - Client and origin share one machine: the kernel's loopback work counts in part for the client. No network, no loss.
@@ -275,6 +290,8 @@ LIMITS = """## Limits
   libraries with threads of their own: on one core pyreqwest costs about a third less CPU, the others the same.
 - Every library runs with limits lifted and timeouts off where it allows that. Other settings give other figures.
 - aiohttp and httpx-aiohttp speak HTTP/1.1 only.
+- The wheels' libcurl, which llmcurl and the floor use here if the head of this report says so, is changed in one
+  place (`scripts/patch_curl.py`) and has smaller send buffers (`scripts/build_deps.py`). pycurl brings a libcurl of its own.
 - Absolute figures drift from machine to machine and from day to day; ratios within one run hold better.
 - The authors of this report are the authors of llmcurl. The harness is in the repository: check it.
 """
@@ -291,6 +308,7 @@ def write(data: dict[str, Any], out: Path) -> Path:
     ]
     if names:
         sections.append("## Plots\n\n" + "\n".join(f"![{n}](plots/{n}.png)" for n in names) + "\n")
+    sections.append(_soak_section(Path(__file__).resolve().parent / "results" / "soak.json"))
     tables = [t for s in SCENARIOS if (t := _scenario_section(s, runs))]
     sections += ["## All scenarios\n", *tables, LIMITS, _versions_section(data)]
     path = out / "REPORT.md"

@@ -89,10 +89,11 @@ def parse() -> argparse.Namespace:
         "--python", type=Path, help="interpreter with the peers (build/bench-venv is made)"
     )
     p.add_argument(
-        "--path", type=Path, default=environment.ROOT / "python", help="where llmcurl is"
+        "--path", type=Path, help="a built llmcurl to measure; by default this one is built"
     )
     p.add_argument(
-        "--curl-prefix", help="libcurl of the floor (LLMCURL_CURL_PREFIX, else the system's)"
+        "--curl-prefix",
+        help="libcurl of llmcurl and the floor (LLMCURL_CURL_PREFIX, else that of the wheels, else the system's)",
     )
     p.add_argument("--pin", action="store_true", help="give the origin a core of its own")
     return p.parse_args()
@@ -101,9 +102,10 @@ def parse() -> argparse.Namespace:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     environment.ensure_tools()
     python = args.python or environment.ensure_python()
-    floor = environment.build_floor(args.curl_prefix)
-    # a copy, so that a build while this runs changes nothing
-    lib = environment.snapshot(args.path)
+    prefix = environment.libcurl_prefix(args.curl_prefix)
+    floor = environment.build_floor(prefix)
+    # a copy of its own, so that a build while this runs changes nothing
+    lib = environment.snapshot(args.path) if args.path else environment.build_package(python, prefix)
     native = environment.native_info(python, str(lib))
     parts = cells(args.quick, args.only, args.clients)
     if native is None:
@@ -113,7 +115,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     seed = args.seed or random.randrange(1, 10**6)
     order = schedule(parts, args.rounds or (2 if args.quick else 0), seed)
     client_cpus, origin_cpus = split_cpus(args.pin)
-    begin = time.monotonic()
+    begin, load_before = time.monotonic(), os.getloadavg()[0]
     limit = args.minutes * 60 or (85 if args.quick else 600)
     results: list[dict[str, Any]] = []
     with Origin(environment.BUILD / "origin", cpus=origin_cpus) as origin:
@@ -139,6 +141,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "revision": environment.revision(),
             "llmcurl": native,
             "machine": environment.machine(),
+            "load_before": load_before,
+            "curl": "the wheels' build" if prefix == str(environment.BUILD / "deps" / "prefix") else prefix or "the system's",
             "origin": {"nginx": origin.version(), "workers": origin.workers, **tool_versions()},
         }
     return {"meta": meta, "proof": proof, "results": results}

@@ -90,10 +90,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     _closed("h1-5000", "5,000 in flight, HTTP/1.1", "h1", 5000, FAST, seconds=2.0),
     _closed(
-        "h1-8000",
-        "8,000 in flight, HTTP/1.1",
+        "h1-10000",
+        "10,000 in flight, HTTP/1.1",
         "h1",
-        8000,
+        10000,
         ("floor", "llmcurl", "pyreqwest"),
         rounds=1,
         seconds=2.0,
@@ -208,16 +208,16 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     # -- memory
     Scenario(
-        "wait-5000",
-        "5,000 calls that wait, HTTP/1.1",
+        "wait-10000",
+        "10,000 calls that wait, HTTP/1.1",
         "waiting",
         "h1",
-        "/delay/4000",
+        "/delay/6000",
         FAST,
         rounds=1,
         headline="kb_per_call",
         unit="KB per waiting call",
-        spec={"calls": 5000},
+        spec={"calls": 10_000},
     ),
     Scenario(
         "wait-h2-10000",
@@ -271,6 +271,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         spec={"rate": 8000},
     ),
     # -- habits and layers
+    _closed(
+        "reuse-16",
+        "one client for all requests, verified TLS, 16 in flight",
+        "tls",
+        16,
+        ("llmcurl", "pycurl", "aiohttp", "httpx2"),
+        rounds=1,
+    ),
     _closed(
         "fresh-16",
         "a client per request, verified TLS, 16 in flight",

@@ -26,6 +26,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import patch_curl
 from fetch_source import ROOT, Pin, fetch, pins
 from find_curl import compiler
 
@@ -148,10 +149,13 @@ def build_curl(src: Path) -> None:
     env = {
         "CC": cc(),
         "CFLAGS": CFLAGS,
-        "CPPFLAGS": f"-I{PREFIX}/include",
+        # curl.h lets it be chosen. It is the least size of a send buffer, which libcurl keeps until
+        # the answer is there: with its own 16 KiB a waiting call takes twice the memory.
+        "CPPFLAGS": f"-I{PREFIX}/include -DCURL_MAX_WRITE_SIZE=4096",
         "LDFLAGS": f"-L{PREFIX}/lib",
         "PKG_CONFIG_LIBDIR": f"{PREFIX}/lib/pkgconfig",
     }
+    patch_curl.patch(src)
     run(["./configure", *CURL, *parts, f"--prefix={PREFIX}", f"--libdir={PREFIX}/lib"], src, **env)
     make(src / "lib", "install")
     make(src / "include", "install")
@@ -172,7 +176,7 @@ def keys() -> dict[str, str]:
     """Digests of what each library's build depends on. libcurl's has those of all others in it."""
     ident = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
     machine = (ident.stdout.partition("\n")[0], platform.machine(), platform.libc_ver())
-    options = {"openssl": OPENSSL, "curl": CURL}
+    options = {"openssl": OPENSSL, "curl": (CURL, inspect.getsource(patch_curl))}
     found: dict[str, str] = {}
     for pin in pins():
         recipe = inspect.getsource(RECIPES[pin.name])

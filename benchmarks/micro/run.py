@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import environment  # noqa: E402
 from answers import SSE_EVENTS  # noqa: E402
-from callgrind_file import read  # noqa: E402
+from callgrind_file import plain, read  # noqa: E402
 from origin import Origin  # noqa: E402
 from steps import CALL_STEPS, STREAM_STEPS, Step  # noqa: E402
 
@@ -73,7 +72,22 @@ def per_call(small: dict[Any, int], big: dict[Any, int], calls: int) -> dict[Any
     return {key: (value - small.get(key, 0)) / calls for key, value in big.items()}
 
 
-def library(name: str) -> str:
+def symbols(prefix: str) -> dict[str, str]:
+    """Function to library, for what is linked into the extension statically."""
+    out: dict[str, str] = {}
+    archives = {"libcurl.a": "libcurl", "libnghttp2.a": "nghttp2", "libssl.a": "TLS", "libcrypto.a": "TLS"}
+    for archive, label in archives.items():
+        path = Path(prefix) / "lib" / archive
+        if prefix and path.exists():
+            text = subprocess.run(["nm", str(path)], capture_output=True, text=True).stdout
+            names = (line.split() for line in text.splitlines())
+            out.update({plain(w[2]): label for w in names if len(w) == 3 and w[1] in "tT"})
+    return out
+
+
+def library(name: str, function: str, linked: dict[str, str]) -> str:
+    if "_native" in name and function in linked:
+        return linked[function]
     base = name.rpartition("/")[2]
     for label, part in LIBRARIES:
         if part in base:
@@ -88,6 +102,7 @@ def measure(
     python: Path,
     path: str,
     out: Path,
+    linked: dict[str, str],
 ) -> list[tuple[str, float]]:
     """(row, instructions per call, of a stream per event)."""
     with ThreadPoolExecutor(2) as pool:
@@ -102,8 +117,9 @@ def measure(
         if cost is not None:
             rows.append((step.name, cost))
     by_library: dict[str, float] = {}
-    for (_, name), value in own.items():
-        by_library[library(name)] = by_library.get(library(name), 0.0) + value
+    for (function, name), value in own.items():
+        label = library(name, function, linked)
+        by_library[label] = by_library.get(label, 0.0) + value
     rows += [
         (f"in {label}", value) for label, value in sorted(by_library.items(), key=lambda i: -i[1])
     ]
@@ -139,16 +155,17 @@ def main() -> None:
     p.add_argument("--only", default="", help="sections, by a part of their titles")
     p.add_argument("--python", type=Path, help="interpreter (build/bench-venv is made)")
     p.add_argument(
-        "--path", type=Path, default=environment.ROOT / "python", help="where llmcurl is"
+        "--path", type=Path, help="a built llmcurl to count; by default this one is built"
     )
     args = p.parse_args()
-    if not shutil.which("valgrind"):
-        raise SystemExit("needs valgrind: apt install valgrind")
+    environment.ensure_tools("valgrind")
     python = args.python or environment.ensure_python()
     out = environment.BUILD / "micro"
     out.mkdir(parents=True, exist_ok=True)
     before = stored()
-    lib = environment.snapshot(args.path)
+    prefix = environment.libcurl_prefix()
+    linked = symbols(prefix)
+    lib = environment.snapshot(args.path) if args.path else environment.build_package(python, prefix)
     text = [
         "# Instructions per call",
         "",
@@ -171,7 +188,7 @@ def main() -> None:
                 "ca": str(origin.ca) if protocol != "h1" else None,
                 "http2": protocol == "h2",
             }
-            rows = measure(spec, steps, calls, python, str(lib), out)
+            rows = measure(spec, steps, calls, python, str(lib), out, linked)
             text += [f"## {title}", "", "| step | instructions |", "|---|---|"]
             print(f"\n{title}")
             for row, value in rows:
