@@ -100,11 +100,12 @@ bench-micro: ## instructions per step of a call, by callgrind, beside benchmarks
 	@scripts/bootstrap test
 	@$(PY) benchmarks/micro/run.py $(ARGS)
 
-bench-memory: ## where the memory of a waiting call lies, into benchmarks/micro/MEMORY.md
+# two more, see benchmarks/README.md: where the memory of a waiting call lies; a million HTTP/2 calls
+bench-memory:
 	@scripts/bootstrap test
 	@$(PY) benchmarks/micro/memory.py $(ARGS)
 
-bench-soak: ## a million HTTP/2 calls, 10,000 in flight: none may get stuck
+bench-soak:
 	@scripts/bootstrap test
 	@$(PY) benchmarks/soak.py $(ARGS)
 

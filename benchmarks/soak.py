@@ -36,7 +36,7 @@ async def soak(spec: dict[str, Any]) -> dict[str, Any]:
     body = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 960 + b'"}]}'
     left, failures, stuck, slowest, done = spec["calls"], 0, 0, 0.0, 0
     client = llmcurl.AsyncClient(
-        verify=spec["ca"], http2=True, http1=True, trust_env=False, timeout=llmcurl.Timeout(total=spec["stuck"]),
+        verify=spec["ca"], http2=True, http1=True, trust_env=False, timeout=llmcurl.Timeout(None, total=spec["stuck"]),
         headers={"Content-Type": "application/json"}, limits=llmcurl.Limits(max_connections=None),
     )  # fmt: skip
 
