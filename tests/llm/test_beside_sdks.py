@@ -260,9 +260,12 @@ class TestGemini:
         return pytest.importorskip("google.genai")
 
     @pytest.fixture
-    def models(self, mock_llm, genai):
+    async def models(self, mock_llm, genai):
         options = genai.types.HttpOptions(base_url=mock_llm.base_url)
-        return genai.Client(api_key=KEY, http_options=options).aio.models
+        client = genai.Client(api_key=KEY, http_options=options)
+        yield client.aio.models
+        await client.aio.aclose()
+        client.close()
 
     @staticmethod
     def compare(mock: Any) -> None:
@@ -323,8 +326,10 @@ class TestGemini:
 
 class TestOllama:
     @pytest.fixture
-    def client(self, mock_llm):
-        return pytest.importorskip("ollama").AsyncClient(mock_llm.base_url)
+    async def client(self, mock_llm):
+        client = pytest.importorskip("ollama").AsyncClient(mock_llm.base_url)
+        yield client
+        await client._client.aclose()  # it has no public way
 
     @staticmethod
     def compare(mock: Any) -> None:
