@@ -170,9 +170,9 @@ class CurlTransport:
     several threads; it has connections of its own in each. Closing it needs no loop.
 
     Args:
-        verify: True, False, an ssl.SSLContext (its verify mode, host name check, CA
-            certificates and minimum version are taken over), or the path of a CA file or
-            directory. A client certificate inside an SSLContext cannot be seen: pass `cert`.
+        verify: True, False, the path of a CA file or directory, or an ssl.SSLContext, whose
+            demands (verify mode, host name check, versions, ciphers) and trusted certificates
+            are taken over. A client certificate inside it cannot be seen: pass `cert`.
         cert: client certificate: path, or (certificate, key[, password]).
         trust_env: use SSL_CERT_FILE and SSL_CERT_DIR. As in the reference, proxy variables
             are the client's affair: pass `proxy`.
@@ -183,7 +183,7 @@ class CurlTransport:
         uds: path of a Unix socket to connect to instead.
         local_address: address to connect from.
         retries: how often a failed connect is tried again.
-        socket_options: TCP_KEEPIDLE and TCP_KEEPINTVL are used.
+        socket_options: as for socket.setsockopt(), set on each socket before it connects.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: an argument that cannot be honoured; the
