@@ -1,4 +1,4 @@
-"""Line coverage of csrc/ by everything that runs it: the suite, the C tests, and the failures of csrc/fault.
+"""Line coverage of csrc/ by everything that runs it: the suite, the C tests, and the failures of csrc/fault; of python/ by the suite.
 
 Each is a build of its own with gcov's counters (LLMCURL_COVERAGE=1), so that a source has several sets of counts; a line is covered
 when one of them has seen it. `scripts/coverage.py [--report] [--least PERCENT]`; without --report it builds and runs first, which
@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
+PYTHON = BUILD / "coverage-python"
 SUITE = ["-q", "-p", "no:cacheprovider", "--ignore=tests/test_source.py", "--ignore=tests/test_core.py", "--ignore=tests/typing"]
 
 
@@ -87,8 +88,11 @@ def main() -> int:
         for data in BUILD.glob("**/*.gcda"):
             data.unlink()
         code |= run("scripts/test_c.py", "--coverage")
-        code |= run("-m", "pytest", *SUITE, *args.pytest, PYTHONPATH=build("cov"))
+        measured = ["-m", "coverage", "run", f"--data-file={PYTHON}", "--source=llmcurl"]
+        code |= run(*measured, "-m", "pytest", *SUITE, *args.pytest, PYTHONPATH=build("cov"))
         code |= run("tests/fault/drive.py", PYTHONPATH=build("cov-fault", LLMCURL_FAULT="1"))
+    if PYTHON.exists():
+        run("-m", "coverage", "report", f"--data-file={PYTHON}", "--skip-covered", "--sort=cover")
     return report(args.least) or code
 
 
