@@ -111,7 +111,7 @@ bench-soak:
 
 cov: ## line coverage of the C sources by the suite, the C tests and make fault's failures
 	@scripts/bootstrap test
-	@$(PY) scripts/coverage.py $(ARGS)
+	@$(PY) scripts/cov.py $(ARGS)
 
 llama: ## the LLM client against llama.cpp's server, which is compiled first (ten minutes)
 	@scripts/bootstrap test

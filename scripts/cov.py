@@ -1,7 +1,7 @@
 """Line coverage of csrc/ by everything that runs it: the suite, the C tests, and the failures of csrc/fault; of python/ by the suite.
 
 Each is a build of its own with gcov's counters (LLMCURL_COVERAGE=1), so that a source has several sets of counts; a line is covered
-when one of them has seen it. `scripts/coverage.py [--report] [--least PERCENT]`; without --report it builds and runs first, which
+when one of them has seen it. `scripts/cov.py [--report] [--least PERCENT]`; without --report it builds and runs first, which
 takes a while. Arguments after -- go to pytest.
 """
 
