@@ -9,8 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-#define TICK (10 * LC_MS)
-#define PING (50 * LC_MS)     /* between two signs of life asked for */
+#define TICK (50 * LC_MS)     /* between two looks, each of which asks for a sign of life */
+#define TICK_LATE (10 * LC_MS) /* while one is not given */
 #define DROWSY (1000 * LC_MS) /* without transfers: then the thread sleeps */
 #define ENDED 16
 #define NSEC 1000000000LL
@@ -26,6 +26,7 @@ struct lc_watch {
   uint32_t ended_count;
   int pid_gen;      /* fork generation it was made in */
   unsigned stop : 1;
+  unsigned late : 1; /* something waited at the last look */
 };
 
 lc_watch *lc_watch_new(void)
@@ -220,6 +221,7 @@ static int look(lc_reactor *r, int64_t now, lc_late *out)
     s->since = 0; /* noted while that step was being made */
   }
   else if(s->since || is_ready(r)) {
+    s->watch->late = 1;
     if(!s->since) {
       s->since = now;
       atomic_store_explicit(&r->noted, 1, memory_order_relaxed);
@@ -235,7 +237,7 @@ static int look(lc_reactor *r, int64_t now, lc_late *out)
     }
     return 0;
   }
-  if(!s->since && now >= s->pinged + PING) {
+  if(!s->since && now >= s->pinged + TICK / 2) {
     s->pinged = s->since = now;
     atomic_store_explicit(&r->noted, 1, memory_order_relaxed);
     lc_evset_wake(&r->ev);
@@ -247,7 +249,7 @@ static int look(lc_reactor *r, int64_t now, lc_late *out)
 static void nap(lc_watch *w, int64_t now)
 {
   struct timespec until;
-  int64_t due = now + TICK;
+  int64_t due = now + (w->late ? TICK_LATE : TICK);
   lc_reactor *r;
   int busy = 0;
 
@@ -273,6 +275,7 @@ int lc_watch_wait(lc_watch *w, lc_late *out)
   pthread_mutex_lock(&w->lock);
   while(!found && (w->ended_count || (w->reactors && !w->stop))) {
     int64_t now = lc_now();
+    w->late = 0;
     if(w->ended_count) {
       *out = w->ended[--w->ended_count];
       found = 1;

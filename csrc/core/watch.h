@@ -1,6 +1,6 @@
 /* watch.h - notices that a loop does not serve its reactor.
  *
- * Job: one thread looks at all reactors of an interpreter every few milliseconds:
+ * Job: one thread looks at all reactors of an interpreter twenty times a second:
  * is the event set ready, and has no step been made since? From time to time it
  * wakes a reactor that has transfers and notes how long that takes (the lag).
  * Not its job: who is to blame (llmcurl._watch samples the loop's stack). Used by:

@@ -36,7 +36,7 @@ class Timings:
         done: the answer was complete. delivered: the caller was given it.
         loop_delay: how many of these seconds were the own loop's doing: how long the bytes had
             been there before they were delivered; of a streamed LLM reply, those of its first
-            token. What lay in the kernel counts as far as the watcher saw it (`watch`), to 10 ms.
+            token. What lay in the kernel counts as far as the watcher saw it (`watch`), to 50 ms.
         first_token, last_token: of a streamed LLM reply: its first and last piece was read.
         attempts: how often the request was sent, where retries are on.
     """

@@ -3,7 +3,7 @@
 The thread is the interpreter's only one of ours. It sleeps in C (`csrc/core/watch.c`) without the
 GIL, and comes to Python only when a loop is late: then it looks at the stack of that loop's thread.
 It starts with the first reactor that is to be watched and ends with the last. A loop that is in
-time costs it a look every 10 ms while calls are in flight, and nothing else.
+time costs it a look every 50 ms while calls are in flight, and nothing else.
 """
 
 from __future__ import annotations
