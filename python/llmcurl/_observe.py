@@ -7,6 +7,7 @@ observers knows nothing of this file.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class Hooks(Observer):
         for name, function in given.items():
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be a function, not {function!r}")
-            if asyncio.iscoroutinefunction(function):
+            if inspect.iscoroutinefunction(function):
                 raise TypeError(f"{name} must be a plain function: it cannot be awaited")
         self._on: dict[str, Callable[..., object]] = {
             name: function for name, function in given.items() if function is not None
