@@ -164,10 +164,10 @@ unsigned lc_watch_count(lc_watch *w)
   return count;
 }
 
-void lc_watch_stop(lc_watch *w)
+void lc_watch_stop(lc_watch *w, int stop)
 {
   pthread_mutex_lock(&w->lock);
-  w->stop = 1;
+  w->stop = stop ? 1 : 0;
   pthread_cond_signal(&w->news);
   pthread_mutex_unlock(&w->lock);
 }

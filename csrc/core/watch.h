@@ -37,7 +37,8 @@ int lc_watch_wait(lc_watch *w, lc_late *out);
 int lc_watch_late_now(lc_watch *w, uint64_t token);
 /* How many reactors it has. */
 unsigned lc_watch_count(lc_watch *w);
-void lc_watch_stop(lc_watch *w);
+/* Ends lc_watch_wait, and those to come until it is called with 0. */
+void lc_watch_stop(lc_watch *w, int stop);
 
 /* Off the hot path: the watcher has left a note (r->noted) or is asleep (r->unwatched). */
 void lc_watch_served(lc_reactor *r, int64_t now);

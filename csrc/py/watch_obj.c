@@ -88,9 +88,12 @@ static PyObject *Watch_count(PyObject *op, PyObject *Py_UNUSED(ignored))
   return PyLong_FromUnsignedLong(lc_watch_count(((WatchObject *)op)->core));
 }
 
-static PyObject *Watch_stop(PyObject *op, PyObject *Py_UNUSED(ignored))
+static PyObject *Watch_stop(PyObject *op, PyObject *value)
 {
-  lc_watch_stop(((WatchObject *)op)->core);
+  int stop = PyObject_IsTrue(value);
+  if(stop < 0)
+    return NULL;
+  lc_watch_stop(((WatchObject *)op)->core, stop);
   Py_RETURN_NONE;
 }
 
@@ -100,7 +103,7 @@ static PyMethodDef Watch_methods[] = {
    PyDoc_STR("Sleeps until a reactor is late or served again: (number, over, seconds, thread). None at the end.")},
   {"late", Watch_late, METH_O, PyDoc_STR("Whether the reactor with this number is still late.")},
   {"count", Watch_count, METH_NOARGS, PyDoc_STR("How many reactors are watched.")},
-  {"stop", Watch_stop, METH_NOARGS, PyDoc_STR("Ends wait().")},
+  {"stop", Watch_stop, METH_O, PyDoc_STR("Ends wait(), until it is called with False.")},
   {NULL, NULL, 0, NULL},
 };
 

@@ -271,7 +271,8 @@ class Watch:
         """Whether that reactor is still late."""
 
     def count(self) -> int: ...
-    def stop(self) -> None: ...
+    def stop(self, stop: bool, /) -> None:
+        """Ends `wait`, until it is called with False."""
 
 @final
 class EventParser:

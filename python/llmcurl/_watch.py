@@ -173,6 +173,8 @@ class _Watcher:
         self._native = Watch()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._latest: threading.Thread | None = None  # may have ended
+        self._stopped = False
         self._watched: dict[int, _Watched] = {}
 
     def add(
@@ -193,22 +195,46 @@ class _Watcher:
                     loop.call_soon(found.note_depth)
             if listener is not None:
                 found.listeners.add(listener)
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="llmcurl-watch", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as error:
-                    # no more threads, or an interpreter that has no daemon threads
-                    logger.debug("the loop is not watched: %s", error)
-                    return
-                self._thread = thread
+            self._start()
+
+    def _start(self) -> None:
+        """With the lock."""
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name="llmcurl-watch", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # no more threads, or an interpreter that has no daemon threads
+            logger.debug("the loop is not watched: %s", error)
+            return
+        self._thread = self._latest = thread
 
     def stop(self) -> None:
-        """At the interpreter's end."""
-        self._native.stop()
-        thread = self._thread
-        if thread is not None:
+        """At the interpreter's end, and before a fork: Python 3.12 warns of forks beside threads."""
+        self._stopped = True
+        self._native.stop(True)
+        thread = self._latest
+        if thread is not None and thread is not threading.current_thread():
             thread.join(1.0)
+
+    def go_on(self) -> None:
+        """After a fork, in the parent: the loops start the thread again when they run."""
+        self._stopped = False
+        self._native.stop(False)
+        with self._lock:
+            loops = [watched.loop() for watched in self._watched.values()]
+        for loop in loops:
+            try:
+                if loop is not None:
+                    loop.call_soon_threadsafe(self._start_again)
+            except RuntimeError:
+                pass  # it is closed
+
+    def _start_again(self) -> None:
+        with self._lock:
+            if self._native.count():
+                self._start()
 
     def _run(self) -> None:
         while True:
@@ -225,9 +251,10 @@ class _Watcher:
             with self._lock:
                 if self._native.count() == 0:
                     self._watched.clear()
-                    self._thread = None
-                    return False
-            return not (sys.is_finalizing() or _stopping)
+                elif not self._stopped:
+                    return True  # a reactor has come meanwhile
+                self._thread = None
+                return False
         number, over, seconds, thread = found
         watched = self._watched.get(number)
         if watched is not None:
@@ -321,6 +348,16 @@ def _forget() -> None:
     _making = threading.Lock()
 
 
+def _before_fork() -> None:
+    if _watcher is not None:
+        _watcher.stop()
+
+
+def _after_fork() -> None:
+    if _watcher is not None:
+        _watcher.go_on()
+
+
 def _stop() -> None:
     global _stopping
     _stopping = True
@@ -329,4 +366,6 @@ def _stop() -> None:
 
 
 atexit.register(_stop)
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget
+)

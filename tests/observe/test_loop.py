@@ -24,7 +24,7 @@ def sleeps() -> None:
 
 
 def counts() -> int:
-    return sum(range(10**7)) + sum(range(10**7)) + sum(range(10**7))
+    return sum(range(7 * 10**6)) + sum(range(7 * 10**6)) + sum(range(7 * 10**6))
 
 
 def runs_a_program() -> None:
@@ -55,7 +55,7 @@ def test_code_that_holds_the_loop_is_named_with_file_and_line(chaos: Chaos, fact
     found = record.block
     assert found.function == block.__name__ and found.thread == "MainThread" and found.over
     assert f"{__file__}:{found.line} in {block.__name__}" in record.getMessage()
-    assert 0.05 <= found.duration < 30
+    assert 0.05 <= found.duration < 300
     assert (__file__, "held_up") in [(file, name) for file, _, name in found.stack]
 
 
@@ -262,6 +262,14 @@ def test_a_forked_child_has_a_watcher_of_its_own(chaos: Chaos) -> None:
                     os._exit(0 if any("<string>" in text for text in records) else 3)
                 status = (await asyncio.to_thread(os.waitpid, pid, 0))[1]
                 assert status == 0, status
+                records.clear()
+                await asyncio.sleep(0.01)
+                call = client.get(sys.argv[1])
+                await asyncio.sleep(0.2)
+                time.sleep(0.3)
+                while not any("<string>" in text for text in records):
+                    await asyncio.sleep(0.01)
+                call.cancel()
     asyncio.run(main())
     assert any("<string>" in text and "in main" in text for text in records), records
     while any(thread.name == "llmcurl-watch" for thread in threading.enumerate()):
