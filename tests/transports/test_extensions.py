@@ -12,7 +12,7 @@ import pytest
 from servers.proxies import HttpProxy
 from servers.witness import Witness
 
-from .conftest import in_order
+from .conftest import Package, in_order
 
 NAME = "model-7.inference.example"
 
@@ -155,3 +155,20 @@ class TestSocketOptions:
         with pytest.raises((TypeError, ValueError), match="socket_options"):
             transport = package.ours(socket_options=[option])
             asyncio.run(transport.handle_async_request(package.module.Request("GET", "http://127.0.0.1:1/")))
+
+
+@pytest.mark.leaves_traces
+@pytest.mark.filterwarnings("ignore")
+async def test_an_sdk_and_a_host_with_an_underscore(tls, authority):
+    """anthropic asks for the name with dashes then, as no certificate can be had for the other."""
+    anthropic = pytest.importorskip("anthropic")
+    transport = Package("httpx2").ours(verify=str(authority.ca_file))
+    context = authority.server_context(authority._write("underscore", authority.ca.issue_cert("my-gateway.localhost")))
+    with Witness(context) as server:
+        url = server.url(host="my_gateway.localhost")
+        async with anthropic.AsyncAnthropic(
+            base_url=url, api_key="k", max_retries=0, http_client=anthropic.DefaultAsyncHttpxClient(transport=transport)
+        ) as client:
+            await client.get("/x", cast_to=str)
+        told = server.seen[-1]
+    assert told["name"] == "my-gateway.localhost" and f"Host: my_gateway.localhost:{server.port}" in told["head"]
