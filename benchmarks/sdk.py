@@ -3,7 +3,7 @@
 Job: the CPU that a transport costs an SDK's call, and 10,000 calls gathered with 2,000 of them in flight. In one
 run, the kinds in turns. Not its job: other clients (run.py, scenario sdk-64).
 
-    python benchmarks/sdk.py [--calls 10000] [--in-flight 2000] [--rounds 5]
+    python benchmarks/sdk.py [--calls 10000] [--in-flight 2000] [--rounds 60]
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import collections
 import os
-import statistics
 import time
 from typing import Any
 
@@ -70,7 +69,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--in-flight", type=int, default=2_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=60)
     given = parser.parse_args()
 
     with SpawnedMock(reply="Oslo.") as mock:
@@ -86,16 +85,19 @@ async def main() -> None:
         costs: dict[str, list[float]] = {name: [] for name in sdks}
         for number in range(given.rounds + 1):
             for name, sdk in sdks.items():
-                cpu, _, errors = await gathered(sdk, 1000, 64)
+                cpu, _, errors = await gathered(sdk, 100, 64)
                 assert not errors, errors
                 if number:  # the first opens connections
-                    costs[name].append(cpu / 1000 * 1e6)
-        print(f"load {os.getloadavg()[0]:.1f}; {given.rounds} rounds of 1,000 calls, 64 at a time; CPU of this process")
-        print("\n| transport | us per call, median (range) | more than null |\n|---|---|---|")
-        base = costs["null"]
+                    costs[name].append(cpu / 100 * 1e6)
+        print(f"{given.rounds} rounds of 100 calls, 64 at a time; us of CPU of this process per call")
+        print(f"load {os.getloadavg()[0]:.0f}: other work only ever adds, the least is nearest to a quiet machine\n")
+        print("| transport | least | 1st decile | median | more than null |\n|---|---|---|---|---|")
+        base = sorted(costs["null"])
+        tenth = given.rounds // 10
         for name, found in costs.items():
-            more = statistics.median(a - b for a, b in zip(found, base, strict=True))
-            print(f"| {name} | {statistics.median(found):.0f} ({min(found):.0f}-{max(found):.0f}) | {more:.0f} |")
+            found = sorted(found)
+            three = [(found[at], found[at] - base[at]) for at in (0, tenth, given.rounds // 2)]
+            print(f"| {name} | {' | '.join(f'{us:.0f}' for us, _ in three)} | {' / '.join(f'{more:.0f}' for _, more in three)} |")
 
         mock.configure(latency=1.0)
         print(f"\n{given.calls:,} calls gathered, {given.in_flight:,} in flight, answers after 1 s\n")
