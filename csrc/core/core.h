@@ -200,6 +200,7 @@ struct lc_slot {
   uint8_t tries; /* 1 when the request was about to be sent */
   uint8_t opened; /* entries of `fds`: sockets opened for it that are not connected yet */
   int fds[LC_CANDIDATES];
+  uint32_t gens[LC_CANDIDATES]; /* of these: their numbers may have a new life by now */
   int local_port;
   uint64_t received_before; /* bytes its kept connection had received, UINT64_MAX = not known */
   char error[CURL_ERROR_SIZE];

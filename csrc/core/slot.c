@@ -98,8 +98,13 @@ static uint64_t bytes_received(int fd)
 
 void lc_slot_settle(lc_slot *slot, int local_port)
 {
+  const lc_reactor *r = slot->pool->reactor;
   int i;
   for(i = 0; i < slot->opened; i++) {
+    /* closed already, and the number opened again, maybe in the same run of
+       libcurl by another transfer of the lane: that one is none of ours */
+    if(r->socks[slot->fds[i]].gen != slot->gens[i])
+      continue;
     if(local_port > 0 && local_port_of(slot->fds[i]) == local_port)
       slot->pool->reactor->fd_of_port[(uint16_t)local_port] = slot->fds[i];
     else if(local_port < 0 || slot->opened > 1)
@@ -177,8 +182,10 @@ static curl_socket_t on_open(void *userp, curlsocktype purpose, struct curl_sock
     close(fd);
     return CURL_SOCKET_BAD;
   }
-  if(slot->opened < LC_CANDIDATES)
+  if(slot->opened < LC_CANDIDATES) {
+    slot->gens[slot->opened] = x->pool->reactor->socks[fd].gen;
     slot->fds[slot->opened++] = fd;
+  }
   lc_xfer_on_resolved(x);
   return fd;
 }
