@@ -64,8 +64,12 @@ static int inherited(const lc_watch *w)
 void lc_watch_unref(lc_watch *w)
 {
   uint32_t left;
-  if(inherited(w))
-    return; /* the parent's thread may have held the lock: it is left as it is */
+  if(inherited(w)) {
+    /* a thread of the parent's may have held the lock: the child, which has one thread, goes without */
+    if(!--w->refs)
+      lc_free(w);
+    return;
+  }
   pthread_mutex_lock(&w->lock);
   left = --w->refs;
   pthread_mutex_unlock(&w->lock);
