@@ -336,8 +336,15 @@ class LLM:
         return self._chat_path(body, stream), body
 
     def _tool(self, tool: Tool | Params) -> Params:
-        """A tool's description in the provider's form."""
-        raise NotImplementedError
+        """A tool's description in the provider's form; here OpenAI's, which others took over."""
+        if not isinstance(tool, Tool):
+            return tool
+        function = {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+        }
+        return {"type": "function", "function": function}
 
     def _fields(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         return {**self._headers, **headers} if headers else self._headers

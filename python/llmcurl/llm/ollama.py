@@ -14,7 +14,6 @@ from ._messages import call_names, image_of, parts_of, text_of
 from ._reply import Reply
 from ._schema import schema_of
 from ._stream import Assembler, ErrorEvent
-from ._tools import Tool
 from ._types import Delta, ModelInfo, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 __all__ = ["Ollama", "OllamaReply"]
@@ -238,16 +237,6 @@ class Ollama(LLM):
         if (schema := params.pop("schema", None)) is not None:
             set_unless(params, "format", schema_of(schema))
         return {"messages": made, **params, "stream": stream}
-
-    def _tool(self, tool: Tool | Params) -> Params:
-        if not isinstance(tool, Tool):
-            return tool
-        function = {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters,
-        }
-        return {"type": "function", "function": function}
 
     def _tool_results(self, results: Sequence[tuple[ToolCall, str, bool]]) -> list[Params]:
         return [

@@ -16,7 +16,6 @@ from ._messages import parts_of
 from ._reply import Reply
 from ._schema import schema_of
 from ._stream import Assembler, ErrorEvent
-from ._tools import Tool
 from ._types import Choice, Delta, ModelInfo, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 __all__ = ["OpenAI", "OpenAIReply"]
@@ -454,16 +453,6 @@ class OpenAI(LLM):
             if params["stream_options"] is False:  # for servers that refuse it
                 del params["stream_options"]
         return {"messages": messages, **params}
-
-    def _tool(self, tool: Tool | Params) -> Params:
-        if not isinstance(tool, Tool):
-            return tool
-        function = {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters,
-        }
-        return {"type": "function", "function": function}
 
     def _tool_results(self, results: Sequence[tuple[ToolCall, str, bool]]) -> list[Params]:
         return [
