@@ -28,7 +28,7 @@ TABLE = HERE / "MEMORY.md"
 #: The first that is found in a call stack, from the allocation outwards.
 PARTS = (
     ("libcurl: receive buffer of a lane, its pages are taken as they are used", "Curl_multi_xfer_buf_borrow"),
-    ("libcurl: send buffer", "get_spare|req_send_buffer_add|Curl_req_send$|Curl_get_upload_buffer"),
+    ("libcurl: send buffers", "get_spare|get_non_full_tail|^Curl_bufq_write|^Curl_bufq_sipn|req_send_buffer_add|Curl_req_send$|Curl_get_upload_buffer"),
     ("libcurl: TLS", "^SSL_|^ssl_|^tls_|^CRYPTO_|ossl_|^X509|^EVP_|^BIO_"),
     ("libcurl: HTTP/2 (nghttp2 and libcurl's streams)", "^nghttp2_|cf_h2|h2_|http2"),
     ("libcurl: CURLM of a lane", "^curl_multi_init|^Curl_multi_handle|^Curl_hash_init|sockhash"),
