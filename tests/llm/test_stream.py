@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from common import PROVIDERS, make, until
@@ -148,6 +149,51 @@ async def test_the_connection_breaks(llm, mock_llm, kind):
         assert "a b c".startswith(error.value.partial.text[:5]) and error.value.partial.text
     with pytest.raises(StreamInterrupted):
         await stream.reply()
+
+
+ENDINGS = {
+    "openai": (b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n', b"data: [DONE]\n\n"),
+    "anthropic": (
+        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}\n\n'
+        b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1}}\n\n',
+        b'data: {"type":"message_stop"}\n\n',
+    ),
+    "ollama": (
+        b'{"message":{"role":"assistant","content":"a"},"done":false}\n',
+        b'{"message":{"role":"assistant","content":""},"done":true,"done_reason":"stop"}\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("after", [b"", b"data: {nonsense\n\n", b'data: {"error":{"message":"late"}}\n\n'])
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("provider", ENDINGS)
+async def test_what_follows_the_end_does_not_matter(provider, marked, after):
+    """A reply that the provider has called complete is whole, however the connection ends."""
+    text, mark = ENDINGS[provider]
+    after = after.removeprefix(b"data: ") if provider == "ollama" else after
+    body = text + (mark + after if marked else b"")
+    kind = b"application/x-ndjson" if provider == "ollama" else b"text/event-stream"
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nContent-Length: 100000\r\n\r\n" + body)
+        await writer.drain()
+        await reader.read(1 << 16)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, make(provider, SimpleNamespace(base_url=url, openai_url=url + "/v1")) as llm:
+        stream = llm.stream("x")
+        async with stream:
+            if marked:
+                assert (await stream.reply()).text == "a"
+            else:
+                with pytest.raises(StreamInterrupted) as error:
+                    await stream.reply()
+                assert error.value.partial.text == "a"
+    assert stream.partial.finish_reason == ("stop" if marked or provider != "ollama" else None)
 
 
 async def test_the_end_comes_too_early(llm, mock_llm):

@@ -155,6 +155,16 @@ class TestRefused:
         assert ours.error == theirs.error == f"{package.name}.LocalProtocolError"
         assert ours.requests == [] and ours.error_request == theirs.error_request
 
+    @pytest.mark.parametrize("method", ["GE T", "G\r\nX: y", "", "GÉT"])
+    async def test_methods(self, package, chaos, method):
+        async def case(client):
+            request = client.build_request("GET", chaos.url("/ok"))
+            request.method = method
+            return await client.send(request)
+
+        _, ours = await package.both(case, chaos)  # theirs says UnicodeEncodeError for the last one
+        assert ours.error == f"{package.name}.LocalProtocolError" and ours.requests == []
+
     @pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "//127.0.0.1/", "gopher://127.0.0.1/"])
     async def test_schemes(self, package, url):
         async def case(client):

@@ -34,10 +34,12 @@ class Assembler(Protocol):
     Attributes:
         append: takes the next text delta; may be another function after each `event`.
         done: the provider has said that the reply is complete.
+        over: it has said that nothing follows at all; what follows all the same does not matter.
     """
 
     append: Callable[[str], Any]
     done: bool
+    over: bool
 
     @abstractmethod
     def event(self, data: bytes) -> list[Delta]:
@@ -249,6 +251,8 @@ class Stream:
 
     def _expand(self, item: bytes | tuple[str, bytes]) -> None:
         """Decodes an event; its deltas come next."""
+        if self._asm.over:
+            return
         data = item if isinstance(item, bytes) else item[1]
         try:
             if not isinstance(item, bytes):
@@ -286,6 +290,9 @@ class Stream:
         try:
             chunk = await self._read()
         except RequestError as error:
+            if self._asm.over:  # only the connection's end is untidy
+                self._end()
+                return False
             text = f"the stream broke off: {self._source._scrub(str(error))}"
             self._fail(self._make(StreamInterrupted, text), error)
         try:

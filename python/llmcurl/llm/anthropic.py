@@ -143,7 +143,7 @@ class _Assembler:
     """Events to a message."""
 
     def __init__(self) -> None:
-        self.done = False
+        self.done = self.over = False
         self._message: dict[str, Any] = {"type": "message", "role": "assistant"}
         self._blocks: dict[int, _BlockSoFar] = {}
         self._calls: dict[int, int] = {}
@@ -167,7 +167,7 @@ class _Assembler:
             usage = self._message.setdefault("usage", {})
             usage.update({k: v for k, v in (event.get("usage") or {}).items() if v is not None})
         elif kind == "message_stop":
-            self.done = True
+            self.done = self.over = True
         elif kind == "error" or "error" in event:
             raise ErrorEvent
         # "ping", "content_block_stop", and what may come: new kinds are to be ignored.

@@ -228,6 +228,7 @@ class _Assembler:
 
     def __init__(self) -> None:
         self.done = False
+        self.over = False  # it has no mark for that
         self._head: dict[str, Any] = {}
         self._candidates: dict[int, _CandidateSoFar] = {0: _CandidateSoFar()}
         self._calls = 0

@@ -104,7 +104,7 @@ class _Assembler:
     """Lines to one answer."""
 
     def __init__(self) -> None:
-        self.done = False
+        self.done = self.over = False
         self._head: dict[str, Any] = {}
         self._fields: dict[str, Any] = {}
         self._texts: list[str] = []
@@ -138,7 +138,7 @@ class _Assembler:
             deltas.append(Delta(tool_call=piece))
         self._fields.update(message)
         if line.get("done"):
-            self.done = True
+            self.done = self.over = True
         return deltas
 
     def full(self, usage: bytes | None) -> dict[str, Any]:

@@ -225,7 +225,7 @@ class _Assembler:
     """Chunks to a chat completion."""
 
     def __init__(self) -> None:
-        self.done = False
+        self.done = self.over = False
         self._head: dict[str, Any] = {}
         self._usage: Any = None
         self._choices: dict[int, _ChoiceSoFar] = {0: _ChoiceSoFar()}
@@ -233,7 +233,7 @@ class _Assembler:
 
     def event(self, data: bytes) -> list[Delta]:
         if data.strip() == b"[DONE]":
-            self.done = True
+            self.done = self.over = True
             return []
         chunk = msgspec.json.decode(data)
         if chunk.get("error"):

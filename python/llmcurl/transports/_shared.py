@@ -29,7 +29,7 @@ from ._options import (
 from ._package import Package
 from ._trace import Tracer
 from ._upload import Upload
-from ._wire import TOO_LITTLE, TOO_MUCH, InvalidRequest, parse_head
+from ._wire import TOO_LITTLE, TOO_MUCH, InvalidRequest, is_method, parse_head
 
 __all__ = ["CurlTransport", "ResponseStream"]
 
@@ -271,6 +271,9 @@ class CurlTransport:
         except BaseException as error:
             if tracer is not None:
                 await tracer.failed(error, "")
+            if isinstance(error, ValueError) and not is_method(request.method):
+                text = "Illegal method characters"
+                raise package.LocalProtocolError(text, request=request) from None
             raise
         reason, pairs = parse_head(answer._head)
         version = answer.http_version

@@ -13,7 +13,7 @@ from typing import Final
 
 from .._native import HeaderList
 
-__all__ = ["TOO_LITTLE", "TOO_MUCH", "InvalidRequest", "header_list", "parse_head"]
+__all__ = ["TOO_LITTLE", "TOO_MUCH", "InvalidRequest", "header_list", "is_method", "parse_head"]
 
 # The reference's words (h11's).
 TOO_MUCH: Final = "Too much data for declared Content-Length"
@@ -49,6 +49,11 @@ _names: dict[bytes, tuple[bytes, int]] = {}
 
 class InvalidRequest(Exception):
     """The request must not be sent; becomes the package's LocalProtocolError."""
+
+
+def is_method(method: str) -> bool:
+    """Whether it can be a request's method (RFC 9110 9.1: a token)."""
+    return method.isascii() and _TOKEN.fullmatch(method.encode()) is not None
 
 
 def _learn(name: bytes) -> tuple[bytes, int]:
