@@ -113,7 +113,7 @@ CLAIMS: list[Claim] = [
     ),
     Claim(
         "a text delta of the LLM client, us",
-        ("sse-16", "llmcurl-chat"),
+        ("sse-20", "llmcurl-chat"),
         None,
         1.5,
         field="cpu_us_per_event",

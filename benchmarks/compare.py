@@ -26,7 +26,7 @@ from run import Progress, split_cpus
 from runners import Bench
 from scenarios import SCENARIOS
 
-DEFAULT = "h1-1,h1-64,h1-1000,h2-1000,sse-16"
+DEFAULT = "h1-1,h1-64,h1-1000,h2-1000,sse-20"
 
 
 def _git(*args: str) -> str:

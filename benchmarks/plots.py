@@ -117,7 +117,7 @@ def draw(data: dict[str, Any], where: Path) -> list[str]:
             "cost-64",
         ),
         (
-            "sse-16",
+            "sse-20",
             "cpu_us_per_event",
             "Token events, 400 in a burst",
             "us of CPU per event",

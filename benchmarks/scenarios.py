@@ -146,10 +146,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     # -- event streams
     _closed(
-        "sse-16",
-        "400 events of 200 bytes in a burst, 16 streams",
+        "sse-20",
+        "400 events of 200 bytes in a burst, 20 streams",
         "h1",
-        16,
+        20,
         (*FAST, "httpx2", "llmcurl-chat", "openai", "openai-aiohttp", "openai-llmcurl"),
         rounds=2,
         mode="stream",
@@ -159,10 +159,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         quick=("floor", "llmcurl", "aiohttp"),
     ),
     _closed(
-        "sse-each-16",
-        "400 events, each alone on the wire, 16 streams",
+        "sse-each-20",
+        "400 events, each alone on the wire, 20 streams",
         "h1",
-        16,
+        20,
         (*FAST, "httpx2"),
         rounds=1,
         mode="stream",
