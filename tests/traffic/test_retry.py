@@ -14,6 +14,7 @@ from llmcurl import (
     Observer,
     OpenAI,
     OverloadedError,
+    RateLimit,
     RateLimitError,
     RemoteProtocolError,
     Retry,
@@ -248,12 +249,33 @@ async def test_the_server_decides(llm, mock_llm, said, status, requests):
         ({"retry-after": formatdate(0, usegmt=True)}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "1e400"}, None),
+        ({"retry-after": "1_0"}, None),
         ({"retry-after-ms": "x"}, None),
+        ({"retry-after-ms": "nan", "retry-after": "2"}, 2.0),
+        ({"retry-after": formatdate(0, usegmt=True), "date": "today"}, 0.0),
         ({}, None),
     ],
 )
 def test_retry_after(headers, seconds):
     assert retry_after_of(headers) == seconds
+
+
+@pytest.mark.parametrize("said", ["nan", "inf", "1e400"])
+async def test_a_retry_after_without_an_end_is_none(mock_llm, said):
+    limit = RateLimit()
+    mock_llm.script(Failure.rate_limit(None, headers=(("Retry-After", said),)), "fine", "fine")
+    async with OpenAI(
+        model="m",
+        api_key="k",
+        base_url=mock_llm.openai_url,
+        retry=Retry(2, backoff=0.01),
+        limit=limit,
+    ) as client:
+        reply = await asyncio.wait_for(client.chat("x"), 30)
+        assert reply.attempts[0].retry_after is None
+        await asyncio.wait_for(client.chat("the limit is not held back either"), 30)
 
 
 async def test_retry_after_is_kept_to(llm, mock_llm):

@@ -23,15 +23,14 @@ Transport errors (time-outs, refused connections) of a plain call keep their own
 
 from __future__ import annotations
 
-import email.utils
 import re
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .._exceptions import HTTPError, TimeoutException
+from .._waits import retry_after_of, wait_of
 
 if TYPE_CHECKING:
     from ._reply import Reply
@@ -225,20 +224,15 @@ _CONTEXT = re.compile(
 
 def _retry_after(headers: Mapping[str, str], error: Mapping[str, Any]) -> float | None:
     """Seconds, from the headers or from Google's RetryInfo."""
+    wait = retry_after_of(headers)
+    if wait is not None:
+        return wait
     try:
-        if (text := headers.get("retry-after-ms")) is not None:
-            return max(float(text) / 1000.0, 0.0)
-        if (text := headers.get("retry-after")) is not None:
-            try:
-                return max(float(text), 0.0)
-            except ValueError:
-                when = email.utils.parsedate_to_datetime(text)
-                return max(when.timestamp() - time.time(), 0.0)
         for detail in error.get("details") or ():
             if "retryDelay" in detail:
-                return float(str(detail["retryDelay"]).rstrip("s"))
-    except (ValueError, TypeError):
-        pass  # a time that cannot be read is no time
+                return wait_of(str(detail["retryDelay"]).rstrip("s"))
+    except TypeError:
+        pass  # details that are none
     return None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import email.utils
 import math
 import random
 import threading
 import time
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
 
+from .._waits import retry_after_of
 from ._outcome import ANSWERED, MAYBE_SENT, NEVER_SENT, status_of
 
 if TYPE_CHECKING:
@@ -197,27 +197,3 @@ class Retry:
             f"Retry(attempts={self.attempts!r}, backoff={self.backoff!r}, jitter={self.jitter!r}, "
             f"maybe_sent={self.maybe_sent!r}, budget={self.budget!r})"
         )
-
-
-def retry_after_of(headers: Mapping[str, Any]) -> float | None:
-    """Seconds that the server asks to wait: retry-after-ms, else Retry-After in seconds or as a
-    date (RFC 9110 10.2.3, counted from the answer's own Date if it has one: the clocks may
-    differ). None if it does not ask, or what it says cannot be read."""
-    try:
-        if (text := headers.get("retry-after-ms")) is not None:
-            wait = float(text) / 1000.0
-        elif (text := headers.get("retry-after")) is not None:
-            try:
-                wait = float(text)
-            except ValueError:
-                until = email.utils.parsedate_to_datetime(text).timestamp()
-                said = headers.get("date")
-                now = time.time()
-                if said is not None:
-                    now = email.utils.parsedate_to_datetime(said).timestamp()
-                wait = until - now
-        else:
-            return None
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(wait, 0.0) if math.isfinite(wait) else None
