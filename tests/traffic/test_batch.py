@@ -177,6 +177,18 @@ async def test_leaving_early_cancels_what_is_in_flight(llm, mock_llm):
     await until(lambda: mock_llm.stats.disconnects == 20)
 
 
+async def test_leaving_a_bare_loop_cancels_what_is_in_flight():
+    call = Meter(lambda n: 0.0 if n == 0 else 30)
+    run = batch(range(100), call, concurrency=5)
+    async for _ in run:
+        await until(lambda: call.now == 5)
+        break
+    await until(lambda: call.now == 0)
+    assert run.stats().done == 1
+    with pytest.raises(RuntimeError, match="once only"):
+        aiter(run)
+
+
 async def test_cancelling_the_task_cancels_what_is_in_flight():
     call = Meter(lambda n: 30)
 

@@ -217,17 +217,24 @@ class Batch(Generic[In, Out]):
         self._taker: asyncio.Future[None] | None = None  # the caller waits for a result
         self._feeder: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None  # the feeder waits for room
+        self._begun = self._entered = False
+        # Inside of `async with` only: a generator that nobody but the loop over it knows is
+        # closed as soon as the loop is left.
         self._generator: AsyncIterator[BatchResult[In, Out]] | None = None
 
     # Iterating ----------------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[BatchResult[In, Out]]:
-        if self._generator is not None:
+        if self._begun:
             raise RuntimeError("a batch can be iterated over once only")
-        self._generator = self._results()
-        return self._generator
+        self._begun = True
+        made = self._results()
+        if self._entered:
+            self._generator = made
+        return made
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         return self
 
     async def __aexit__(
