@@ -263,6 +263,8 @@ def test_one_limit_in_loops_one_after_the_other(server):
 def test_refused():
     with pytest.raises(ValueError, match="when_lost"):
         RateLimit(redis=NOWHERE, when_lost="maybe")
+    with pytest.raises(ValueError, match="redis must be a redis://"):
+        RateLimit(rpm=1, redis="http://localhost:6379")
     with pytest.raises(TypeError, match="redis must be"):
         RateLimit(redis=7)
     assert issubclass(RateLimitError, Exception)

@@ -112,6 +112,8 @@ def _wrong(args: argparse.Namespace) -> str | None:
         return "--retries must not be negative"
     if args.resume and args.overwrite:
         return "--resume and --overwrite exclude each other"
+    if args.output == "-":
+        return "the output must be a file: --resume needs it"
     if args.override_model and args.model is None:
         return "--override-model needs --model"
     if args.redis is not None and args.rpm is None and args.tpm is None:

@@ -23,10 +23,10 @@ class DeadlineExceeded(TotalTimeout):
             super().__init__(call)
             return
         count = len(call.attempts)
-        where = _WHERE.get(phase, f"in the phase {phase!r}") if phase else ""
+        where = _WHERE.get(phase, f"in the phase {phase!r}") + " " if phase else "in the course "
         known = cause if isinstance(cause, RequestError) else None
         super().__init__(
-            f"{call.deadline} passed {where} of attempt {count} ({call.method} {call.url})",
+            f"{call.deadline} passed {where}of attempt {count} ({call.method} {call.url})",
             request=None if known is None else known._request,
             phase=phase,
             elapsed=call.elapsed,

@@ -39,6 +39,7 @@ _AWAY = 1.0
 #: Seconds between two questions, at least: at a high rate several calls go with one.
 _LEAST = 0.005
 _ANSWER = 2.0
+_SCHEMES = ("redis://", "rediss://", "unix://")
 #: Seconds after which a place is free again although nobody gave it back: its process died.
 LEASE = 120.0
 
@@ -123,6 +124,9 @@ def check_redis(redis: Any, when_lost: str) -> None:
     if when_lost not in ("open", "closed"):
         raise ValueError(f'when_lost must be "open" or "closed", not {when_lost!r}')
     if isinstance(redis, str):
+        if not redis.startswith(_SCHEMES):
+            shown = mask_url(redis)
+            raise ValueError(f"redis must be a redis://, rediss:// or unix:// URL, not {shown!r}")
         try:
             import redis.asyncio  # noqa: F401
         except ImportError:
