@@ -25,7 +25,7 @@ from ._exceptions import ClientClosed
 from ._headers import Headers, HeaderTypes
 from ._logging import with_call_log
 from ._native import Call, ClientCalls, HeaderList
-from ._pools import Binding, PoolSettings, add_stats, header_list
+from ._pools import Binding, PoolSettings, add_observed, add_stats, header_list
 from ._proxies import ProxyTypes, build_proxy
 from ._query import QueryParams
 from ._request import Request, check_method
@@ -279,7 +279,7 @@ class AsyncClient(ClientCalls):
         for binding in list(self._bindings.values()):
             add_stats(total, binding.stats())
         for observer in self._settings.observers:
-            add_stats(total, observer.stats())
+            add_observed(total, observer)
         return total
 
     # Calls --------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Where calls are logged: `llmcurl.calls`. The other loggers are `llmcurl.loop` (`_watch.py`) and
-`llmcurl.traffic` (observers that fail)."""
+"""Where calls are logged: `llmcurl.calls`; and observers that fail: `llmcurl.traffic`. The third
+logger is `llmcurl.loop` (`_watch.py`)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .traffic import Observer
 
-__all__ = ["calls", "with_call_log"]
+__all__ = ["calls", "traffic", "with_call_log"]
 
 calls = logging.getLogger("llmcurl.calls")
+traffic = logging.getLogger("llmcurl.traffic")
 
 
 def with_call_log(observers: Sequence[Observer]) -> tuple[Observer, ...]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ._config import Limits, Timeout
 from ._content import native_encode_json
 from ._headers import Headers
+from ._logging import traffic as _log
 from ._models import Response
 from ._native import Call, HeaderList, Pool, Reactor, Target
 from ._proxies import Proxy, proxy_for
@@ -25,7 +26,9 @@ from ._watch import LoopBlock, attach
 if TYPE_CHECKING:
     from .traffic import Observer
 
-__all__ = ["Binding", "PoolSettings", "add_stats", "header_list", "reactor_for"]
+__all__ = [
+    "Binding", "PoolSettings", "add_observed", "add_stats", "header_list", "reactor_for",
+]  # fmt: skip
 
 #: URLs and header sets remembered per binding; more are forgotten all at once.
 _REMEMBERED = 1024
@@ -146,6 +149,14 @@ def add_stats(total: dict[str, float], more: Mapping[str, float]) -> None:
     for name, value in more.items():
         known = total.get(name, 0)
         total[name] = max(known, value) if name in _WORST else known + value
+
+
+def add_observed(total: dict[str, float], observer: Observer) -> None:
+    """The numbers of an observer; what it raises is logged, as for its other methods."""
+    try:
+        add_stats(total, observer.stats())
+    except Exception:
+        _log.exception("the observer %r failed in stats", observer)
 
 
 class Binding:

@@ -87,6 +87,18 @@ async def test_a_hook_that_fails_changes_nothing(mock_llm, caplog) -> None:
     assert [record.name for record in caplog.records] == ["llmcurl.traffic"] * 2
 
 
+@pytest.mark.leaves_traces  # the log records have tracebacks
+async def test_an_observer_without_numbers_leaves_those_of_others(mock_llm, caplog) -> None:
+    class Failing(llmcurl.Observer):
+        def stats(self) -> dict[str, float]:
+            raise RuntimeError("mine")
+
+    async with make("openai", mock_llm, observers=[Failing(), llmcurl.Totals()]) as llm:
+        await llm.chat("x")
+        assert llm.stats()["calls_ok"] == 1
+    assert [record.name for record in caplog.records] == ["llmcurl.traffic"]
+
+
 async def test_totals_count_outcomes_retries_and_tokens(provider, mock_llm) -> None:
     totals = llmcurl.Totals()
     mock_llm.script("one two", Failure.server_error(503), "three", Failure.unauthorized())

@@ -265,6 +265,11 @@ def test_a_loop_that_ends_leaves_the_queue():
         ({"x-ratelimit-remaining-requests": "5"}, Said(5.0, None)),
         ({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "soon"}, Said()),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7.5"}, Said(None, None, 0.0, 7.5)),
+        ({"x-ratelimit-remaining-tokens": "-100000000"}, Said(None, None, 0.0, None)),
+        (
+            {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9" * 400 + "s"},
+            Said(0.0, None),
+        ),
     ],
 )
 def test_headers(headers, said):

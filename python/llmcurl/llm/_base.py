@@ -15,7 +15,7 @@ from .._content import encode_json
 from .._logging import with_call_log
 from .._models import Response
 from .._native import DeltaParser
-from .._pools import add_stats
+from .._pools import add_observed
 from ._embeddings import Embeddings
 from ._errors import AuthenticationError, InvalidReply, error_of_answer
 from ._events import MAX_EVENT
@@ -432,7 +432,7 @@ class LLM:
         shown = self._client._settings.observers
         for observer in self._told:
             if observer not in shown:
-                add_stats(total, observer.stats())
+                add_observed(total, observer)
         return total
 
     @property

@@ -63,6 +63,7 @@ def _one(headers: Mapping[str, Any], names: str, what: str) -> tuple[float | Non
     reset = _seconds(headers.get(names.format(part="reset", what=what)))
     if remaining is None:
         return None, None
+    remaining = max(remaining, 0.0)  # gateways count below it, or mean "not known" by -1
     if reset is None:
         return remaining, None
     used = 1.0 if limit is None else max(limit - remaining, 1.0)
@@ -85,7 +86,8 @@ def _seconds(text: str | None) -> float | None:
         return max(plain, 0.0)
     parts = _DURATION.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        total = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        return total if math.isfinite(total) else None
     try:
         return max(datetime.fromisoformat(text).timestamp() - time.time(), 0.0)
     except ValueError:
