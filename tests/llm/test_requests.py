@@ -357,3 +357,60 @@ def test_a_token_in_the_headers_stands_for_the_key(monkeypatch):
     for wrong in (where, {}):
         with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"):
             OpenAI(**wrong, headers={"X-Other": "y"})
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    label: str = "here"
+
+
+@dataclasses.dataclass
+class Path:
+    points: list[Point]
+    closed: bool | None = None
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+class TestOpenAIStrict:
+    """Its strict mode refuses schemas with properties that are not required, or that may have others."""
+
+    def sent(self, schema):
+        llm = OpenAI(api_key=KEY, base_url="http://127.0.0.1:1/v1")
+        return llm._request("x", "gpt-5", {"schema": schema}, False)[1]["response_format"]["json_schema"]
+
+    def test_a_type_with_defaults(self):
+        made = self.sent(Point)
+        assert made["strict"] is True and made["schema"] == {
+            "title": "Point",
+            "type": "object",
+            "properties": {"x": {"type": "integer"}, "label": {"type": "string"}},
+            "required": ["x", "label"],
+            "additionalProperties": False,
+        }
+
+    def test_inside_of_another(self):
+        schema = self.sent(list[Point])["schema"]
+        assert schema["items"]["required"] == ["x", "label"]
+
+    def test_as_the_sdk_does(self):
+        pydantic = pytest.importorskip("pydantic")
+        parsing = pytest.importorskip("openai.lib._parsing")
+
+        class Model(pydantic.BaseModel):
+            n: int
+            note: str | None = None
+
+        theirs = parsing.type_to_response_format_param(Model)["json_schema"]
+        assert self.sent(Model) == theirs
+
+    def test_a_mapping_cannot_be_strict(self):
+        assert self.sent(Path)["strict"] is False
+
+    @pytest.mark.parametrize(
+        "changes", [{"required": ["text"]}, {"required": None}, {"additionalProperties": True}, {"additionalProperties": None}]
+    )
+    def test_a_schema_of_ones_own_stays_as_it_is(self, changes):
+        schema = {key: value for key, value in {**SCHEMA, **changes}.items() if value is not None}
+        assert self.sent(dict(schema)) == {"name": "Answer", "schema": schema, "strict": False}
+        assert self.sent(SCHEMA) == {"name": "Answer", "schema": SCHEMA, "strict": True}

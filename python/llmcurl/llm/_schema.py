@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-__all__ = ["schema_of"]
+__all__ = ["schema_of", "strict_schema_of"]
 
 
 def _closed(node: Any) -> Any:
@@ -58,3 +59,41 @@ def schema_of(type_or_schema: Any) -> dict[str, Any]:
     if '"$ref"' in msgspec.json.encode(made).decode():
         made["$defs"] = _closed(defs)
     return made
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """All schemas within a schema, itself first."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _nodes(item)
+    elif isinstance(node, dict):
+        yield node
+        for key, value in node.items():
+            if key in ("properties", "$defs", "definitions") and isinstance(value, dict):
+                yield from _nodes(list(value.values()))
+            elif key in ("items", "prefixItems", "anyOf", "allOf", "oneOf", "additionalProperties"):
+                yield from _nodes(value)
+
+
+def strict_schema_of(type_or_schema: Any) -> tuple[dict[str, Any], bool]:
+    """`schema_of` for OpenAI's strict mode, and whether that can be asked for.
+
+    There every property must be required and no object may take others (OpenAI's guide
+    "Structured model outputs"), else the request is refused. A type's fields with a default
+    are asked for, too, as its SDK does; a schema that came as a dict stays as it is.
+    """
+    made = schema_of(type_or_schema)
+    given = isinstance(type_or_schema, dict)
+    strict = True
+    for node in _nodes(made):
+        named = node.get("properties") or {}
+        if not given:
+            node.pop("default", None)
+            if named:
+                node["required"] = list(named)
+        if (named or node.get("type") == "object") and (
+            node.get("additionalProperties") is not False
+            or not set(named) <= set(node.get("required") or ())
+        ):
+            strict = False
+    return made, strict

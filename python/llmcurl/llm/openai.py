@@ -14,7 +14,7 @@ from ._embeddings import Embeddings
 from ._errors import InvalidReply
 from ._messages import parts_of
 from ._reply import Reply
-from ._schema import schema_of
+from ._schema import strict_schema_of
 from ._stream import Assembler, ErrorEvent
 from ._types import Choice, Delta, ModelInfo, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
@@ -344,10 +344,10 @@ def _merge(calls: dict[int, dict[str, Any]], piece: dict[str, Any]) -> ToolCallD
 
 
 def _response_format(schema: Any) -> Params:
-    made = schema_of(schema)
+    made, strict = strict_schema_of(schema)
     name = str(made.get("title") or getattr(schema, "__name__", "reply"))
     name = "".join(c if c.isalnum() and c.isascii() or c in "_-" else "_" for c in name)[:64]
-    inner = {"name": name, "schema": made, "strict": True}
+    inner = {"name": name, "schema": made, "strict": strict}
     return {"type": "json_schema", "json_schema": inner}
 
 
