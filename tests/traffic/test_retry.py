@@ -321,11 +321,31 @@ def test_budget_fills_again():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"attempts": 0}, {"attempts": 1.5}, {"backoff": -1}, {"jitter": 2}, {"budget": 3}],
+    [
+        {"attempts": 0}, {"attempts": 1.5}, {"backoff": -1}, {"backoff": float("nan")},
+        {"max_backoff": float("inf")}, {"max_retry_after": -1}, {"statuses": 429},
+        {"statuses": "429"}, {"jitter": 2}, {"budget": 3},
+    ],  # fmt: skip
 )
 def test_refused(wrong):
     with pytest.raises((TypeError, ValueError)):
         Retry(**wrong)
+
+
+def test_a_budget_refuses_what_is_no_number():
+    with pytest.raises(ValueError, match=r"RetryBudget\.ratio must be finite"):
+        RetryBudget(float("nan"))
+    with pytest.raises(TypeError, match=r"RetryBudget\.per_second must be a number"):
+        RetryBudget(per_second="10")
+
+
+async def test_more_attempts_than_a_float_doubles(mock_llm):
+    mock_llm.configure(failure=Failure.server_error(503), failure_rate=1.0)
+    endless = Retry(1100, backoff=1e-6, max_backoff=1e-6, budget=None)
+    async with OpenAI(base_url=mock_llm.openai_url, api_key="k", model="m", retry=endless) as llm:
+        with pytest.raises(OverloadedError) as caught:
+            await llm.chat("x")
+    assert len(caught.value.attempts) == 1100
 
 
 async def test_refused_by_clients():

@@ -25,6 +25,19 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 _HOPELESS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
+def _check(name: str, value: object) -> float:
+    """The number, if it is one: finite and not negative.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {value!r}")
+    return float(value)
+
+
 class _Default:
     """Stands for a budget of one's own."""
 
@@ -45,12 +58,14 @@ class RetryBudget:
         ttl: seconds for which what was paid in counts.
 
     Raises:
-        ValueError: a negative number, or `ttl` not above 0.
+        TypeError, ValueError: no number, a negative or infinite one, or `ttl` not above 0.
     """
 
     def __init__(self, ratio: float = 0.2, *, per_second: float = 10.0, ttl: float = 10.0) -> None:
-        if ratio < 0 or per_second < 0 or ttl <= 0:
-            raise ValueError("a RetryBudget needs ratio >= 0, per_second >= 0 and ttl > 0")
+        _check("RetryBudget.ratio", ratio)
+        _check("RetryBudget.per_second", per_second)
+        if not _check("RetryBudget.ttl", ttl):
+            raise ValueError("RetryBudget.ttl must be above 0")
         self.ratio = ratio
         self.per_second = per_second
         self.ttl = ttl
@@ -138,15 +153,17 @@ class Retry:
             raise TypeError(f"Retry.attempts must be an int, not {attempts!r}")
         if attempts < 1:
             raise ValueError(f"Retry.attempts must be at least 1, got {attempts}")
-        if backoff < 0 or max_backoff < 0:
-            raise ValueError("Retry.backoff and Retry.max_backoff must not be negative")
         if not 0 <= jitter <= 1:
             raise ValueError(f"Retry.jitter must be between 0 and 1, got {jitter!r}")
         if budget is not None and not isinstance(budget, (RetryBudget, _Default)):
             raise TypeError(f"Retry.budget must be a RetryBudget or None, not {budget!r}")
         self.attempts = attempts
-        self.backoff = float(backoff)
-        self.max_backoff = float(max_backoff)
+        if max_retry_after is not None:
+            _check("Retry.max_retry_after", max_retry_after)
+        if not isinstance(statuses, Collection) or not all(isinstance(s, int) for s in statuses):
+            raise TypeError(f"Retry.statuses must be a collection of ints, not {statuses!r}")
+        self.backoff = _check("Retry.backoff", backoff)
+        self.max_backoff = _check("Retry.max_backoff", max_backoff)
         self.jitter = float(jitter)
         self.statuses = frozenset(statuses)
         self.maybe_sent = maybe_sent
@@ -164,7 +181,8 @@ class Retry:
         asked = attempt.retry_after
         if asked is not None and self.max_retry_after is not None and asked > self.max_retry_after:
             return None
-        grown = min(self.backoff * 2.0 ** (attempt.number - 1), self.max_backoff)
+        doubled = min(attempt.number - 1, 64)  # 2.0 ** 1024 is no float
+        grown = min(self.backoff * 2.0**doubled, self.max_backoff)
         if asked is not None:
             wait = asked + grown * self.jitter * random.random()
         else:
