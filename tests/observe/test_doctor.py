@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -160,7 +161,7 @@ def test_the_command_tells_and_its_status_says_whether_it_will_work(capsys) -> N
 def test_json_has_the_findings_and_the_facts() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "llmcurl", "doctor", "--json", "--calls", "3"], capture_output=True, text=True, timeout=60,
-        env={"PYTHONPATH": str(Path(llmcurl.__file__).parents[1]), "PATH": "/usr/bin"},
+        env={**os.environ, "PYTHONPATH": str(Path(llmcurl.__file__).parents[1])},
     )  # fmt: skip
     document = json.loads(done.stdout)
     assert done.returncode == (0 if document["ok"] else 1) and document["calls"] == 3
