@@ -316,6 +316,16 @@ async def test_several_answers(mock_llm):
         assert [p["token"] for p in probs] == ["a", " b", " c"]
 
 
+async def test_a_chunk_with_a_message_instead_of_a_delta(mock_llm):
+    body = (
+        b'data: {"choices":[{"index":0,"message":{"role":"assistant","content":"all of it"},"finish_reason":"stop"}]}\n\n'
+        b'data: {"choices":[{"index":0,"message":{"role":"assistant","content":"all of it"}}]}\n\ndata: [DONE]\n\n'
+    )
+    mock_llm.script(Raw(body, content_type="text/event-stream"))
+    async with make("openai", mock_llm) as llm, llm.stream("x") as stream:
+        assert [delta.text async for delta in stream] == ["all of it"]
+
+
 async def test_many_at_once(llm, mock_llm):
     mock_llm.script(*[f"number {i} " + "word " * 20 for i in range(50)])
 

@@ -264,7 +264,10 @@ class _Assembler:
                     kept[key] += value
                 elif kept.get(key) is None:
                     kept[key] = value
-        for key, value in (choice.get("delta") or {}).items():
+        said: dict[str, Any] = choice.get("delta") or {}
+        if not (said or so_far.texts or so_far.calls):
+            said = choice.get("message") or {}  # a server that does not stream after all
+        for key, value in said.items():
             if key == "content":
                 pieces = [value] if isinstance(value, str) else [_part_text(p) for p in value or ()]
                 for text in filter(None, pieces):
@@ -274,7 +277,7 @@ class _Assembler:
                 if value:
                     so_far.reasoning.setdefault(key, []).append(value)
                     # Some servers send the same text under both names.
-                    if key == "reasoning_content" or "reasoning_content" not in choice["delta"]:
+                    if key == "reasoning_content" or "reasoning_content" not in said:
                         deltas.append(Delta(reasoning=value, choice=index))
             elif key == "tool_calls":
                 for call in value or ():
