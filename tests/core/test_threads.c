@@ -233,7 +233,7 @@ int main(void)
   pthread_mutex_unlock(&gil);
   for(i = 0; i < 2; i++)
     pthread_join(others[i], NULL);
-  lc_watch_stop(w);
+  lc_watch_stop(w, 1);
   pthread_join(watching, NULL);
   lc_watch_unref(w);
   shutdown(listener, SHUT_RDWR);
