@@ -76,6 +76,7 @@ soak: ## mixed work against servers that fail, T seconds (T=600): nothing grows,
 lint: ## ruff, and the rules for the C sources
 	@scripts/bootstrap test
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
 	@$(PY) -m pytest -q tests/test_source.py
 
 types: ## stubs against the built extension, mypy on the package

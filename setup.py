@@ -53,7 +53,9 @@ class BuildExt(build_ext):
         for ext in self.extensions:
             self.prepare(ext)
         # an extension has no use for the run paths that its Python was linked with
-        self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith("-Wl,-rpath")]
+        self.compiler.linker_so = [
+            word for word in self.compiler.linker_so if not word.startswith("-Wl,-rpath")
+        ]
         self.compile_all = self.compiler.compile
         self.compiler.compile = self.compile_changed
         super().build_extensions()
@@ -102,8 +104,10 @@ class BuildExt(build_ext):
         tag = hashlib.sha256(repr(key).encode()).hexdigest()[:10]
         self.build_temp = os.path.join("build", "objects", tag)
         self.force = True
-        print(f"llmcurl: libcurl {curl.version} from {curl.source}, "
-              f"OpenSSL {'yes' if openssl else 'no'}")
+        print(
+            f"llmcurl: libcurl {curl.version} from {curl.source}, "
+            f"OpenSSL {'yes' if openssl else 'no'}"
+        )
 
     def compile_changed(self, sources, output_dir=None, depends=None, **options):
         """Compiles, in parallel, the sources that are newer than their object file."""

@@ -79,10 +79,14 @@ class Outcome:
         """What is not as promised."""
         found = []
         if self.lines != self.inputs or self.missing or self.wrong or self.twice:
-            found.append(f"{self.lines} lines, {self.missing} missing, {self.wrong} wrong, {self.twice} twice")
+            found.append(
+                f"{self.lines} lines, {self.missing} missing, {self.wrong} wrong, {self.twice} twice"
+            )
         allowed = (len(self.parts) - 1) * self.concurrency
         if self.again > allowed:
-            found.append(f"{self.again} calls were made again, {allowed} were in flight at the kills")
+            found.append(
+                f"{self.again} calls were made again, {allowed} were in flight at the kills"
+            )
         if self.asked[0]:
             found.append(f"{self.asked[0]} inputs were never asked")
         return found
@@ -97,7 +101,12 @@ def write_inputs(path: Path, count: int, form: str) -> None:
                 line = {"id": f"call-{number}", "prompt": text}
             else:
                 body = {"model": "mock-1", "messages": [{"role": "user", "content": text}]}
-                line = {"custom_id": f"call-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+                line = {
+                    "custom_id": f"call-{number}",
+                    "method": "POST",
+                    "url": "/v1/chat/completions",
+                    "body": body,
+                }
             file.write(json.dumps(line) + "\n")
 
 
@@ -161,7 +170,10 @@ def answers(output: Path, form: str) -> Iterator[tuple[str, str]]:
             if form == "plain":
                 yield found["key"], found["text"]
             else:
-                yield found["custom_id"], found["response"]["body"]["choices"][0]["message"]["content"]
+                yield (
+                    found["custom_id"],
+                    found["response"]["body"]["choices"][0]["message"]["content"],
+                )
 
 
 def drive(
@@ -182,7 +194,8 @@ def drive(
             "--model", "mock-1", "--base-url", mock.openai_url, "--concurrency", str(concurrency), *more,
         ]  # fmt: skip
         parts = [
-            run_part(command, output, inputs * (number + 1) // (kills + 1)) for number in range(kills)
+            run_part(command, output, inputs * (number + 1) // (kills + 1))
+            for number in range(kills)
         ]
         parts.append(run_part(command, output, None))
         stats, attempts = mock.stats, mock.attempts
@@ -211,17 +224,23 @@ def drive(
 def report(outcome: Outcome) -> list[str]:
     """For people, in Markdown."""
     mib = 1 << 20
-    rows = ["| process | ended by | seconds | answers written | peak memory | memory at 25 / 50 / 75 / 100 % of its time |"]
+    rows = [
+        "| process | ended by | seconds | answers written | peak memory | memory at 25 / 50 / 75 / 100 % of its time |"
+    ]
     rows.append("|---|---|---|---|---|---|")
     for number, part in enumerate(outcome.parts, 1):
         end = "SIGKILL" if part.status == -9 else f"itself, status {part.status}"
-        quarters = [part.samples[max(len(part.samples) * q // 4 - 1, 0)][1] / mib for q in (1, 2, 3, 4)]
+        quarters = [
+            part.samples[max(len(part.samples) * q // 4 - 1, 0)][1] / mib for q in (1, 2, 3, 4)
+        ]
         rows.append(
             f"| {number} | {end} | {part.seconds:.1f} | {part.answered:,} | {part.peak / mib:.0f} MiB | "
             + " / ".join(f"{one:.0f}" for one in quarters)
             + " MiB |"
         )
-    asked = ", ".join(f"{count:,} inputs {times} x" for times, count in sorted(outcome.asked.items()))
+    asked = ", ".join(
+        f"{count:,} inputs {times} x" for times, count in sorted(outcome.asked.items())
+    )
     return [
         f"{outcome.inputs:,} inputs, {outcome.concurrency:,} in flight, Python {platform.python_version()}",
         "",
@@ -236,7 +255,9 @@ def report(outcome: Outcome) -> list[str]:
 
 def main() -> int:
     """Prints the report; 1 if something is not as promised."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--concurrency", type=int, default=500)
     parser.add_argument("--kills", type=int, default=2)
@@ -245,7 +266,13 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         outcome = drive(
-            Path(folder), args.inputs, args.concurrency, args.kills, args.latency, args.form, ("--quiet",)
+            Path(folder),
+            args.inputs,
+            args.concurrency,
+            args.kills,
+            args.latency,
+            args.form,
+            ("--quiet",),
         )
     print("\n".join(report(outcome)))
     problems = outcome.problems()

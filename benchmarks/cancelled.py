@@ -84,7 +84,10 @@ def main() -> None:
             except pytest.skip.Exception:
                 continue
             median, worst = statistics.median(found) * 1000, max(found) * 1000
-            print(f"| {sdk.block} | {median:.0f} | {worst:.0f} | {'yes' if back else 'no'} |", flush=True)
+            print(
+                f"| {sdk.block} | {median:.0f} | {worst:.0f} | {'yes' if back else 'no'} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -111,7 +111,10 @@ def build_package(python: Path, prefix: str, source: Path = ROOT, lib: Path | No
     lib = lib or BUILD / "bench-lib"
     shutil.rmtree(lib, ignore_errors=True)
     steps = ["build_py", "--build-lib", str(lib), "build_ext", "--build-lib", str(lib)]
-    env = {**os.environ, **({"LLMCURL_CURL_PREFIX": prefix} if prefix else {"LLMCURL_SYSTEM_CURL": "1"})}
+    env = {
+        **os.environ,
+        **({"LLMCURL_CURL_PREFIX": prefix} if prefix else {"LLMCURL_SYSTEM_CURL": "1"}),
+    }
     done = subprocess.run(
         [str(python), "setup.py", "-q", *steps], cwd=source, capture_output=True, text=True, env=env
     )

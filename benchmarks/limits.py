@@ -30,8 +30,12 @@ WORKERS = 4
 async def calls(base_url: str, count: int, rpm: float, redis: str | None) -> int:
     """Makes the calls all at once; how many succeeded."""
     async with RateLimit(rpm=rpm, redis=redis, name="benchmark") as limit:
-        async with OpenAI(base_url=base_url, api_key="k", model="m", limit=limit, retry=Retry(9)) as llm:
-            replies = await asyncio.gather(*(llm.chat(f"call {n}") for n in range(count)), return_exceptions=True)
+        async with OpenAI(
+            base_url=base_url, api_key="k", model="m", limit=limit, retry=Retry(9)
+        ) as llm:
+            replies = await asyncio.gather(
+                *(llm.chat(f"call {n}") for n in range(count)), return_exceptions=True
+            )
     return sum(not isinstance(reply, BaseException) for reply in replies)
 
 
@@ -69,15 +73,32 @@ def mock_of(args: argparse.Namespace) -> SpawnedMock:
 
 def one(args: argparse.Namespace) -> None:
     with mock_of(args) as mock:
-        report("one process", mock, args, asyncio.run(calls(mock.openai_url, args.calls, args.rpm, None)))
+        report(
+            "one process",
+            mock,
+            args,
+            asyncio.run(calls(mock.openai_url, args.calls, args.rpm, None)),
+        )
 
 
 def four(args: argparse.Namespace) -> None:
     from servers import databases
 
     async def workers(url: str, redis: str) -> int:
-        command = [sys.executable, __file__, "--worker", url, redis, "--calls", str(args.calls // WORKERS), "--rpm", str(args.rpm)]
-        running = [await asyncio.create_subprocess_exec(*command, stdout=-1) for _ in range(WORKERS)]
+        command = [
+            sys.executable,
+            __file__,
+            "--worker",
+            url,
+            redis,
+            "--calls",
+            str(args.calls // WORKERS),
+            "--rpm",
+            str(args.rpm),
+        ]
+        running = [
+            await asyncio.create_subprocess_exec(*command, stdout=-1) for _ in range(WORKERS)
+        ]
         return sum([int((await process.communicate())[0]) for process in running])
 
     with databases.redis() as redis, mock_of(args) as mock:
@@ -112,7 +133,9 @@ async def deadlines(seconds: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--rpm", type=int, default=600)
     parser.add_argument("--deadline", type=float, default=30.0)
@@ -129,7 +152,9 @@ def main() -> None:
         print("| call | deadline | attempts | ended after |\n|---|---|---|---|")
         asyncio.run(deadlines(args.deadline))
         print()
-    print("| processes | succeeded | requests at the server | refused | most in a minute | time | ideal | |")
+    print(
+        "| processes | succeeded | requests at the server | refused | most in a minute | time | ideal | |"
+    )
     print("|---|---|---|---|---|---|---|---|", flush=True)
     if "one" in only:
         one(args)

@@ -278,7 +278,17 @@ def _soak_section(path: Path) -> str:
          str(r["rescues"]), number(r["slowest_s"]), number(r["cpu_us_per_call"]), r["revision"]]
         for _, r in sorted(json.loads(path.read_text()).items())
     ]  # fmt: skip
-    head = ["libcurl", "calls", "s", "failures", "stuck", "rescues", "slowest s", "us of CPU per call", "revision"]
+    head = [
+        "libcurl",
+        "calls",
+        "s",
+        "failures",
+        "stuck",
+        "rescues",
+        "slowest s",
+        "us of CPU per call",
+        "revision",
+    ]
     return text + table(head, rows)
 
 

@@ -105,7 +105,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     prefix = environment.libcurl_prefix(args.curl_prefix)
     floor = environment.build_floor(prefix)
     # a copy of its own, so that a build while this runs changes nothing
-    lib = environment.snapshot(args.path) if args.path else environment.build_package(python, prefix)
+    lib = (
+        environment.snapshot(args.path) if args.path else environment.build_package(python, prefix)
+    )
     native = environment.native_info(python, str(lib))
     parts = cells(args.quick, args.only, args.clients)
     if native is None:
@@ -142,7 +144,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "llmcurl": native,
             "machine": environment.machine(),
             "load_before": load_before,
-            "curl": "the wheels' build" if prefix == str(environment.BUILD / "deps" / "prefix") else prefix or "the system's",
+            "curl": "the wheels' build"
+            if prefix == str(environment.BUILD / "deps" / "prefix")
+            else prefix or "the system's",
             "origin": {"nginx": origin.version(), "workers": origin.workers, **tool_versions()},
         }
     return {"meta": meta, "proof": proof, "results": results}

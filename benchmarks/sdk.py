@@ -75,7 +75,9 @@ async def main() -> None:
 
     with SpawnedMock(reply="Oslo.") as mock:
         async with httpx2.AsyncClient() as plain:
-            sample = await plain.post(f"{mock.openai_url}/chat/completions", json={"model": "m", "messages": MESSAGES})
+            sample = await plain.post(
+                f"{mock.openai_url}/chat/completions", json={"model": "m", "messages": MESSAGES}
+            )
         headers = [(k, v) for k, v in sample.headers.raw if k.lower() != b"content-encoding"]
         null = Null(headers, sample.content)
         transports = {
@@ -91,27 +93,40 @@ async def main() -> None:
                 assert not errors, errors
                 if number:  # the first opens connections
                     costs[name].append(cpu / 100 * 1e6)
-        print(f"{given.rounds} rounds of 100 calls, 64 at a time; us of CPU of this process per call")
-        print(f"load {os.getloadavg()[0]:.0f}: other work only ever adds, the least is nearest to a quiet machine\n")
+        print(
+            f"{given.rounds} rounds of 100 calls, 64 at a time; us of CPU of this process per call"
+        )
+        print(
+            f"load {os.getloadavg()[0]:.0f}: other work only ever adds, the least is nearest to a quiet machine\n"
+        )
         print("| transport | least | 1st decile | median | more than null |\n|---|---|---|---|---|")
         base = sorted(costs["null"])
         tenth = given.rounds // 10
         for name, found in costs.items():
             found = sorted(found)
             three = [(found[at], found[at] - base[at]) for at in (0, tenth, given.rounds // 2)]
-            print(f"| {name} | {' | '.join(f'{us:.0f}' for us, _ in three)} | {' / '.join(f'{more:.0f}' for _, more in three)} |")
+            print(
+                f"| {name} | {' | '.join(f'{us:.0f}' for us, _ in three)} | {' / '.join(f'{more:.0f}' for _, more in three)} |"
+            )
 
         # Those of the null transport wait as well: as many calls of the SDK's are alive at a time.
         null.latency = 1.0
         mock.configure(latency=1.0)
-        print(f"\n{given.calls:,} calls gathered, {given.in_flight:,} in flight, answers after 1 s\n")
-        print("| transport | seconds | us per call | more than null | errors |\n|---|---|---|---|---|")
+        print(
+            f"\n{given.calls:,} calls gathered, {given.in_flight:,} in flight, answers after 1 s\n"
+        )
+        print(
+            "| transport | seconds | us per call | more than null | errors |\n|---|---|---|---|---|"
+        )
         zero = 0.0
         for name, sdk in sdks.items():
             cpu, wall, errors = await gathered(sdk, given.calls, given.in_flight)
             each = cpu / given.calls * 1e6
             zero = zero or each
-            print(f"| {name} | {wall:.1f} | {each:.0f} | {each - zero:.0f} | {errors or 'none'} |", flush=True)
+            print(
+                f"| {name} | {wall:.1f} | {each:.0f} | {each - zero:.0f} | {errors or 'none'} |",
+                flush=True,
+            )
         for sdk in sdks.values():
             await sdk.close()
 

@@ -63,7 +63,14 @@ async def hedging(calls: int, blocks: int, workers: int) -> list[str]:
         "| call | | p50 ms | p95 ms | p99 ms | requests per call |",
         "|---|---|---|---|---|---|",
     ]
-    settings = {"latency": 0.05, "ttft": 0.05, "jitter": 0.25, "slow_rate": 0.02, "slow_factor": 15.0, "seed": 3}
+    settings = {
+        "latency": 0.05,
+        "ttft": 0.05,
+        "jitter": 0.25,
+        "slow_rate": 0.02,
+        "slow_factor": 15.0,
+        "seed": 3,
+    }
     for name, measure in (("chat", chat), ("stream, first token", first_token)):
         with MockLLM.spawn(**settings, keep_requests=1) as mock:
             async with OpenAI(base_url=mock.openai_url, api_key="k", model="m") as llm:
@@ -91,7 +98,10 @@ async def hedging(calls: int, blocks: int, workers: int) -> list[str]:
 
 async def stalling(times: int, after: float) -> list[str]:
     """What came of streams whose first model stalls."""
-    with MockLLM.spawn(failure=Failure.no_first_token(keepalive=0.05)) as stalled, MockLLM.spawn() as good:
+    with (
+        MockLLM.spawn(failure=Failure.no_first_token(keepalive=0.05)) as stalled,
+        MockLLM.spawn() as good,
+    ):
         async with OpenAI(base_url=stalled.openai_url, api_key="k", model="a") as first:
             async with OpenAI(base_url=good.openai_url, api_key="k", model="b") as second:
                 await first_token(second)  # a connection is there
@@ -111,7 +121,9 @@ async def stalling(times: int, after: float) -> list[str]:
 
 def main() -> int:
     """Prints the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--calls", type=int, default=4000)
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--workers", type=int, default=20)

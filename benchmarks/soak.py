@@ -59,7 +59,11 @@ async def soak(spec: dict[str, Any]) -> dict[str, Any]:
         while True:
             await asyncio.sleep(2)
             share = done / spec["calls"]
-            print(f"\r[{'#' * round(share * 30):.<30}] {done:,} of {spec['calls']:,}", end="", file=sys.stderr)
+            print(
+                f"\r[{'#' * round(share * 30):.<30}] {done:,} of {spec['calls']:,}",
+                end="",
+                file=sys.stderr,
+            )
 
     begin = time.monotonic()
     bar = asyncio.create_task(progress())
@@ -92,12 +96,19 @@ def main() -> None:
     import environment
     from origin import Origin
 
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--calls", type=int, default=1_000_000)
     p.add_argument("--inflight", type=int, default=10_000)
-    p.add_argument("--stuck", type=float, default=60.0, help="seconds after which a call counts as stuck")
+    p.add_argument(
+        "--stuck", type=float, default=60.0, help="seconds after which a call counts as stuck"
+    )
     p.add_argument("--python", type=Path, help="interpreter (build/bench-venv is made)")
-    p.add_argument("--curl-prefix", help="libcurl (LLMCURL_CURL_PREFIX, else that of the wheels, else the system's)")
+    p.add_argument(
+        "--curl-prefix",
+        help="libcurl (LLMCURL_CURL_PREFIX, else that of the wheels, else the system's)",
+    )
     args = p.parse_args()
     environment.ensure_tools()
     python = args.python or environment.ensure_python()
@@ -123,7 +134,9 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     if args.calls >= 1_000_000:
         kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(json.dumps({**kept, result["libcurl"]: result}, indent=1, sort_keys=True) + "\n")
+        RESULTS.write_text(
+            json.dumps({**kept, result["libcurl"]: result}, indent=1, sort_keys=True) + "\n"
+        )
     if result["failures"] or result["stuck"]:
         raise SystemExit(1)
 

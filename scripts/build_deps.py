@@ -63,7 +63,12 @@ def run(command: list[str], cwd: Path, **env: str) -> None:
     with log.open("a") as file:
         print("+", shlex.join(command), file=file, flush=True)
         done = subprocess.run(
-            command, cwd=cwd, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **env}, check=False
+            command,
+            cwd=cwd,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env},
+            check=False,
         )
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
@@ -129,17 +134,27 @@ def build_openssl(src: Path) -> None:
     make(src, "build_libs")
     stage = src / "stage"
     run(["make", "install_dev", f"DESTDIR={stage}"], src)
-    shutil.copytree(stage / "usr" / "include" / "openssl", PREFIX / "include" / "openssl", dirs_exist_ok=True)
+    shutil.copytree(
+        stage / "usr" / "include" / "openssl", PREFIX / "include" / "openssl", dirs_exist_ok=True
+    )
     for name in ("libssl", "libcrypto", "openssl"):
         if name != "openssl":
             install(stage / "usr" / "lib" / f"{name}.a", "lib")
         text = (stage / "usr" / "lib" / "pkgconfig" / f"{name}.pc").read_text()
         (PREFIX / "lib" / "pkgconfig").mkdir(parents=True, exist_ok=True)
-        (PREFIX / "lib" / "pkgconfig" / f"{name}.pc").write_text(text.replace("prefix=/usr\n", f"prefix={PREFIX}\n"))
+        (PREFIX / "lib" / "pkgconfig" / f"{name}.pc").write_text(
+            text.replace("prefix=/usr\n", f"prefix={PREFIX}\n")
+        )
 
 
 def build_nghttp2(src: Path) -> None:
-    flags = ["--enable-lib-only", "--disable-shared", "--enable-static", "--with-pic", f"--prefix={PREFIX}"]
+    flags = [
+        "--enable-lib-only",
+        "--disable-shared",
+        "--enable-static",
+        "--with-pic",
+        f"--prefix={PREFIX}",
+    ]
     run(["./configure", *flags, f"--libdir={PREFIX}/lib"], src, CC=cc(), CFLAGS=CFLAGS)
     make(src, "install")
 

@@ -1,7 +1,7 @@
 """Checks a finished wheel: what it weighs, links, exports, is tagged and built with.
 
-  scripts/check_wheel.py dist/*.whl      one line per wheel, exit code 1 if something is wrong
-  scripts/check_wheel.py --requirements  the packages that the suite needs, for a new venv
+scripts/check_wheel.py dist/*.whl      one line per wheel, exit code 1 if something is wrong
+scripts/check_wheel.py --requirements  the packages that the suite needs, for a new venv
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 from fetch_source import ROOT, pins
 
 MOST = 6_000_000  # bytes
-LIBC = re.compile(r"(lib(c|m|dl|rt|pthread)\.so\.\d+|ld-linux[-\w]*\.so\.\d+|libc\.musl-\w+\.so\.1)")
+LIBC = re.compile(
+    r"(lib(c|m|dl|rt|pthread)\.so\.\d+|ld-linux[-\w]*\.so\.\d+|libc\.musl-\w+\.so\.1)"
+)
 
 
 def project_version() -> str:
@@ -53,12 +55,16 @@ def faults_of(wheel: Path) -> list[str]:
         native = archive.extract(objects[0], folder)
         content = Path(native).read_bytes()
         dynamic = tool("readelf", "-dW", native)
-        strange = [lib for lib in re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic) if not LIBC.fullmatch(lib)]
+        strange = [
+            lib for lib in re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic) if not LIBC.fullmatch(lib)
+        ]
         if strange:
             found.append(f"needs {', '.join(strange)}")
         if re.search(r"\((RPATH|RUNPATH|TEXTREL)\)", dynamic):
             found.append("has a run path, or relocations in its code")
-        symbols = {line.split()[-1] for line in tool("nm", "-D", "--defined-only", native).splitlines()}
+        symbols = {
+            line.split()[-1] for line in tool("nm", "-D", "--defined-only", native).splitlines()
+        }
         if symbols != {"PyInit__native"}:
             found.append(f"exports {', '.join(sorted(symbols)[:5])} ({len(symbols)} symbols)")
         if str(ROOT).encode() in content:
@@ -86,7 +92,9 @@ def main() -> int:
     for wheel in map(Path, sys.argv[1:]):
         found = faults_of(wheel)
         bad |= bool(found)
-        print(f"{wheel.name}: {wheel.stat().st_size:,} bytes, {'; '.join(found) or 'as it should be'}")
+        print(
+            f"{wheel.name}: {wheel.stat().st_size:,} bytes, {'; '.join(found) or 'as it should be'}"
+        )
     return int(bad)
 
 

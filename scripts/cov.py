@@ -18,19 +18,40 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 PYTHON = BUILD / "coverage-python"
-SUITE = ["-q", "-p", "no:cacheprovider", "--ignore=tests/test_source.py", "--ignore=tests/test_core.py", "--ignore=tests/typing"]
+SUITE = [
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--ignore=tests/test_source.py",
+    "--ignore=tests/test_core.py",
+    "--ignore=tests/typing",
+]
 
 
 def build(where: str, **switches: str) -> str:
     out = str(BUILD / where)
     env = {**os.environ, "LLMCURL_COVERAGE": "1", **switches}
-    command = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_py", "--build-lib", out, "build_ext", "--build-lib", out]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "setup.py",
+        "-q",
+        "build_py",
+        "--build-lib",
+        out,
+        "build_ext",
+        "--build-lib",
+        out,
+    ]
     subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
     return out
 
 
 def run(*command: str, **env: str) -> int:
-    return subprocess.run([sys.executable, *command], cwd=ROOT, env={**os.environ, **env}, check=False).returncode
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, **env}, check=False
+    ).returncode
 
 
 def lines() -> dict[str, dict[int, int]]:
@@ -38,7 +59,11 @@ def lines() -> dict[str, dict[int, int]]:
     found: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for data in sorted(BUILD.glob("**/*.gcda")):
         done = subprocess.run(
-            ["gcov", "--json-format", "--stdout", str(data)], cwd=ROOT, capture_output=True, text=True, check=False
+            ["gcov", "--json-format", "--stdout", str(data)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         for text in done.stdout.splitlines():
             for file in json.loads(text)["files"]:
@@ -71,7 +96,9 @@ def report(least: float) -> int:
         missed = [number for number in sorted(counts) if not counts[number]]
         total += len(counts)
         covered += len(counts) - len(missed)
-        print(f"{name:<28} {len(counts):>5} lines {100 * (1 - len(missed) / len(counts)):6.1f} %  {ranges(missed)}")
+        print(
+            f"{name:<28} {len(counts):>5} lines {100 * (1 - len(missed) / len(counts)):6.1f} %  {ranges(missed)}"
+        )
     percent = 100 * covered / total
     print(f"csrc: {covered} of {total} lines, {percent:.1f} %")
     return 0 if percent >= least else 1

@@ -109,7 +109,9 @@ def from_debian(pin: Pin, cache: Path) -> Path:
             uri, name, sha256 = match.groups()
             if sha256 == pin.debian_sha256:
                 # only the upstream tarball: Debian's own part of a package comes and goes
-                output([APT_HELPER, "download-file", uri, str(cache / name), f"SHA256:{sha256}"], env)
+                output(
+                    [APT_HELPER, "download-file", uri, str(cache / name), f"SHA256:{sha256}"], env
+                )
                 return cache / name
     raise LookupError(f"{pin.debian} {version} does not list its tarball")
 

@@ -69,6 +69,8 @@ def patch(source: Path) -> None:
     text = file.read_text()
     for before, after in CHANGES:
         if text.count(before) != 1:
-            raise SystemExit(f"deps: {file} is not as scripts/patch_curl.py expects it: {before[:60]!r}")
+            raise SystemExit(
+                f"deps: {file} is not as scripts/patch_curl.py expects it: {before[:60]!r}"
+            )
         text = text.replace(before, after)
     file.write_text(text)

@@ -35,11 +35,15 @@ def table() -> str:
     """The bundled libraries as a Markdown table, libcurl first."""
     rows = sorted(pins(), key=lambda pin: list(USES).index(pin.name))
     lines = ["| library | version | for |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {pin.name} | {pin.version} | {USES[pin.name]} |" for pin in rows)])
+    return "\n".join(
+        [*lines, *(f"| {pin.name} | {pin.version} | {USES[pin.name]} |" for pin in rows)]
+    )
 
 
 def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
@@ -60,7 +64,9 @@ def release_faults() -> list[str]:
         found.append("SECURITY.md: its table is not that of `scripts/release.py table`")
     if git("status", "--porcelain"):
         found.append("the tree has changes that are not committed")
-    if git("tag", "--list", f"v{version}") and git("rev-parse", f"v{version}^{{}}") != git("rev-parse", "HEAD"):
+    if git("tag", "--list", f"v{version}") and git("rev-parse", f"v{version}^{{}}") != git(
+        "rev-parse", "HEAD"
+    ):
         found.append(f"the tag v{version} is on another commit")
     wheels = sorted((ROOT / "dist").glob("*.whl"))
     if not wheels:
@@ -75,9 +81,13 @@ def known_holes(entries: list[dict[str, Any]], version: str) -> list[str]:
     found = []
     for entry in entries:
         about = entry.get("database_specific", {})
-        versions = [v for affected in entry.get("affected", []) for v in affected.get("versions", [])]
+        versions = [
+            v for affected in entry.get("affected", []) for v in affected.get("versions", [])
+        ]
         if version in versions and about.get("affects", "both") != "tool":
-            found.append(f"{entry.get('id')}: {entry.get('summary')} (severity {about.get('severity', 'unknown')})")
+            found.append(
+                f"{entry.get('id')}: {entry.get('summary')} (severity {about.get('severity', 'unknown')})"
+            )
     return found
 
 
@@ -94,14 +104,20 @@ def audit(path: str | None) -> int:
             raise ValueError("it is no list")
     except (OSError, ValueError) as exc:
         print(f"audit: NOT DONE, curl's list of vulnerabilities cannot be had ({exc}).")
-        print(f"audit: get {VULNERABILITIES} where it can be reached, then: scripts/release.py audit vuln.json")
+        print(
+            f"audit: get {VULNERABILITIES} where it can be reached, then: scripts/release.py audit vuln.json"
+        )
         return 3
     holes = known_holes(entries, version)
     for line in holes:
         print(f"audit: libcurl {version} has {line}")
     print(f"audit: {len(entries)} entries, {len(holes)} of them concern libcurl {version}.")
-    print("audit: the other libraries publish no such list; see their release notes for what is newer than")
-    print("audit: " + ", ".join(f"{pin.name} {pin.version}" for pin in pins() if pin.name != "curl"))
+    print(
+        "audit: the other libraries publish no such list; see their release notes for what is newer than"
+    )
+    print(
+        "audit: " + ", ".join(f"{pin.name} {pin.version}" for pin in pins() if pin.name != "curl")
+    )
     return int(bool(holes))
 
 

@@ -30,7 +30,11 @@ SUITE = ROOT / "tests" / "core"
 CORE = ROOT / "csrc" / "core"
 TIMEOUT = 300
 CHECKS = {
-    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
+    "asan": [
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+        "-fno-omit-frame-pointer",
+    ],
     "tsan": ["-fsanitize=thread", "-fno-omit-frame-pointer"],
     "valgrind": [],
     "coverage": ["--coverage", "-fprofile-update=atomic"],
@@ -44,7 +48,14 @@ RUN_ENV = {
     # libcurl and OpenSSL are not instrumented: their own locks are not seen
     "TSAN_OPTIONS": "halt_on_error=0:exitcode=66:ignore_noninstrumented_modules=1:second_deadlock_stack=1",
 }
-MEMCHECK = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite", "--fair-sched=yes"]
+MEMCHECK = [
+    "valgrind",
+    "-q",
+    "--error-exitcode=9",
+    "--leak-check=full",
+    "--show-leak-kinds=definite",
+    "--fair-sched=yes",
+]
 
 
 class BuildError(Exception):
@@ -78,7 +89,9 @@ class Builder:
         self.libs += ["-lpthread", "-lm"]
         if os.environ.get("LLMCURL_WERROR", "") not in ("", "0"):
             self.cflags.append("-Werror")
-        tag = hashlib.sha256(repr((checks, compiler(), self.cflags, self.libs)).encode()).hexdigest()[:10]
+        tag = hashlib.sha256(
+            repr((checks, compiler(), self.cflags, self.libs)).encode()
+        ).hexdigest()[:10]
         self.out = ROOT / "build" / "test-c" / tag
         self.out.mkdir(parents=True, exist_ok=True)
         headers = [*CORE.glob("*.h"), *SUITE.glob("*.h"), *SUITE.glob("*.inc")]
@@ -176,14 +189,32 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="run the programs whose name contains one of them")
     parser.add_argument("--fuzz", type=int, default=0, metavar="SECONDS", help="fuzz targets only")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the mutations")
-    parser.add_argument("--engine", choices=["libfuzzer", "own"], help="of --fuzz; default: libfuzzer, if there is clang")
-    parser.add_argument("--valgrind", action="store_true", help="memcheck in place of the sanitizers")
-    parser.add_argument("--coverage", action="store_true", help="gcov's counters in place of the sanitizers")
-    parser.add_argument("--tsan", action="store_true", help="ThreadSanitizer, programs with threads only")
+    parser.add_argument(
+        "--engine",
+        choices=["libfuzzer", "own"],
+        help="of --fuzz; default: libfuzzer, if there is clang",
+    )
+    parser.add_argument(
+        "--valgrind", action="store_true", help="memcheck in place of the sanitizers"
+    )
+    parser.add_argument(
+        "--coverage", action="store_true", help="gcov's counters in place of the sanitizers"
+    )
+    parser.add_argument(
+        "--tsan", action="store_true", help="ThreadSanitizer, programs with threads only"
+    )
     args = parser.parse_args()
     words: list[str] = args.words
     names = [name for name in suites() if not words or any(word in name for word in words)]
-    checks = "tsan" if args.tsan else "valgrind" if args.valgrind else "coverage" if args.coverage else "asan"
+    checks = (
+        "tsan"
+        if args.tsan
+        else "valgrind"
+        if args.valgrind
+        else "coverage"
+        if args.coverage
+        else "asan"
+    )
     if args.valgrind or args.coverage:  # the fuzz targets' driver needs a sanitizer
         names = [name for name in names if not name.startswith("fuzz_")]
     if args.tsan:
@@ -192,7 +223,9 @@ def main() -> int:
         names = [name for name in names if name.startswith("fuzz_")]
         engine = args.engine or ("libfuzzer" if has_libfuzzer() else "own")
         checks = "libfuzzer" if engine == "libfuzzer" else checks
-        print(f"fuzzing with {'libFuzzer' if engine == 'libfuzzer' else 'our own mutations: no clang with libFuzzer here'}")
+        print(
+            f"fuzzing with {'libFuzzer' if engine == 'libfuzzer' else 'our own mutations: no clang with libFuzzer here'}"
+        )
     if not names:
         print("no C tests" + (f" match {' '.join(words)}" if words else ""))
         return 1 if words else 0

@@ -26,7 +26,10 @@ except ImportError:
     uvloop = None
 
 HERE = Path(__file__).parent
-PROXY_VARIABLES = [f"{name}_proxy" for name in ("http", "https", "all", "no")] + ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+PROXY_VARIABLES = [f"{name}_proxy" for name in ("http", "https", "all", "no")] + [
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+]
 
 
 def native():
@@ -44,11 +47,15 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what it puts into the background with SIGINT ignored; the programs that tests interrupt would inherit it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if uvloop is not None:  # the first loop that runs opens a pipe that stays for the life of the process
+    if (
+        uvloop is not None
+    ):  # the first loop that runs opens a pipe that stays for the life of the process
         loop = uvloop.new_event_loop()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
-    config.addinivalue_line("markers", "leaves_traces: the check for live objects, descriptors and threads is off")
+    config.addinivalue_line(
+        "markers", "leaves_traces: the check for live objects, descriptors and threads is off"
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -117,7 +124,9 @@ def _left(before: tuple[dict, Counter, int], clean: bool) -> list[str]:
             left.append(f"live {key}: {live.get(key, 0)} before, {value} after")
     now = _descriptors()
     if now.total() > descriptors.total():
-        left.append(f"file descriptors: {descriptors.total()} before, {now.total()} after: {dict(now - descriptors)}")
+        left.append(
+            f"file descriptors: {descriptors.total()} before, {now.total()} after: {dict(now - descriptors)}"
+        )
     if _threads() > threads:
         left.append(f"threads: {threads} before, {_threads()} after")
     return left
@@ -133,7 +142,9 @@ def live(request: pytest.FixtureRequest) -> Iterator[None]:
     native()
     before = (_live(), _descriptors(), _threads())
     yield
-    if not getattr(request.node, "call_passed", False) or request.node.get_closest_marker("leaves_traces"):
+    if not getattr(request.node, "call_passed", False) or request.node.get_closest_marker(
+        "leaves_traces"
+    ):
         return
     gc.collect()
     deadline = time.monotonic() + 5

@@ -75,4 +75,8 @@ def _tests() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("file", sorted({file for file, _ in _tests()}))
 def test_the_tests_of_the_table_exist(file: str) -> None:
     text = (HERE / file).read_text()
-    assert not [name for wanted, name in _tests() if wanted == file and not re.search(rf"def {name}\(", text)]
+    assert not [
+        name
+        for wanted, name in _tests()
+        if wanted == file and not re.search(rf"def {name}\(", text)
+    ]

@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"llmcurl_{name}", ROOT / "scripts" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"llmcurl_{name}", ROOT / "scripts" / f"{name}.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -77,13 +79,21 @@ def test_old_libcurl_is_one_sentence_with_both_versions(empty_path):
 
 def test_pkg_config_comes_before_curl_config(empty_path):
     tool(empty_path, "curl-config", "echo libcurl 8.0.0")
-    tool(empty_path, "pkg-config", 'case "$1" in --modversion) echo 8.1.2;; --libs) echo -lcurl;; esac')
+    tool(
+        empty_path,
+        "pkg-config",
+        'case "$1" in --modversion) echo 8.1.2;; --libs) echo -lcurl;; esac',
+    )
     flags = find_curl.find_curl()
     assert (flags.version, flags.source, flags.libs) == ("8.1.2", "pkg-config", ["-lcurl"])
 
 
 def test_curl_config_serves_where_pkg_config_does_not(empty_path):
-    tool(empty_path, "curl-config", 'case "$1" in --version) echo libcurl 8.0.0;; --libs) echo -L/x -lcurl;; esac')
+    tool(
+        empty_path,
+        "curl-config",
+        'case "$1" in --version) echo libcurl 8.0.0;; --libs) echo -L/x -lcurl;; esac',
+    )
     flags = find_curl.find_curl()
     assert (flags.version, flags.libs) == ("8.0.0", ["-L/x", "-lcurl"])
 
@@ -131,15 +141,23 @@ def test_our_own_libraries_are_taken_once_they_are_built(prefix, empty_path, mon
 
 def test_missing_compiler_is_one_sentence(empty_path, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
-    with pytest.raises(SystemExit, match=r"^llmcurl: no C compiler \(no-such-compiler\): install gcc"):
+    with pytest.raises(
+        SystemExit, match=r"^llmcurl: no C compiler \(no-such-compiler\): install gcc"
+    ):
         find_curl.compiler()
 
 
 def test_fetching_refuses_what_is_not_pinned(tmp_path, monkeypatch):
     pin = fetch_source.Pin("x", "1", (tmp_path / "x.tar.gz").as_uri(), "0" * 64, "x", "1" * 64)
     (tmp_path / "x.tar.gz").write_bytes(b"something else")
-    monkeypatch.setattr(fetch_source, "from_debian", lambda pin, cache: (_ for _ in ()).throw(LookupError("no apt here")))
-    with pytest.raises(SystemExit, match=r"no source of x 1 .*its SHA-256 is [0-9a-f]{64}.*no apt here"):
+    monkeypatch.setattr(
+        fetch_source,
+        "from_debian",
+        lambda pin, cache: (_ for _ in ()).throw(LookupError("no apt here")),
+    )
+    with pytest.raises(
+        SystemExit, match=r"no source of x 1 .*its SHA-256 is [0-9a-f]{64}.*no apt here"
+    ):
         fetch_source.fetch(pin, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*")), "nothing of it is kept"
 
@@ -163,13 +181,31 @@ def test_audit_names_the_holes_of_the_pinned_libcurl_only(tmp_path, capsys):
     version = next(pin.version for pin in fetch_source.pins() if pin.name == "curl")
 
     def entry(name, affects, *versions):
-        return {"id": name, "summary": "s", "database_specific": {"affects": affects, "severity": "Low"}, "affected": [{"versions": list(versions)}]}
+        return {
+            "id": name,
+            "summary": "s",
+            "database_specific": {"affects": affects, "severity": "Low"},
+            "affected": [{"versions": list(versions)}],
+        }
 
     path = tmp_path / "vuln.json"
-    path.write_text(json.dumps([entry("OLD", "lib", "7.1.0"), entry("TOOL", "tool", version), entry("OURS", "both", "7.1.0", version)]))
+    path.write_text(
+        json.dumps(
+            [
+                entry("OLD", "lib", "7.1.0"),
+                entry("TOOL", "tool", version),
+                entry("OURS", "both", "7.1.0", version),
+            ]
+        )
+    )
     assert release.audit(str(path)) == 1
     out = capsys.readouterr().out
-    assert "OURS: s (severity Low)" in out and "OLD" not in out and "TOOL" not in out and "3 entries, 1 of them" in out
+    assert (
+        "OURS: s (severity Low)" in out
+        and "OLD" not in out
+        and "TOOL" not in out
+        and "3 entries, 1 of them" in out
+    )
     path.write_text(json.dumps([entry("OLD", "lib", "7.1.0")]))
     assert release.audit(str(path)) == 0
 
@@ -189,7 +225,9 @@ def test_a_wheel_with_another_library_in_it_is_refused(tmp_path):
         archive.writestr("llmcurl/_native.so", b"")
         archive.writestr("llmcurl.libs/libcurl.so.4", b"")
     found = check_wheel.faults_of(wheel)
-    assert any("tag" in fault for fault in found) and any("libcurl.so.4" in fault for fault in found)
+    assert any("tag" in fault for fault in found) and any(
+        "libcurl.so.4" in fault for fault in found
+    )
 
 
 FRAMES = """
@@ -244,7 +282,9 @@ def test_no_report_is_success():
     assert reports.main([]) == 0
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "asan", "test", "sdist-test", "venv", "sdks", "new-user", "upstream"])
+@pytest.mark.parametrize(
+    "name", ["bootstrap", "asan", "test", "sdist-test", "venv", "sdks", "new-user", "upstream"]
+)
 def test_scripts_are_executable_and_parse(name):
     path = ROOT / "scripts" / name
     assert os.access(path, os.X_OK)
@@ -255,5 +295,15 @@ def test_scripts_are_executable_and_parse(name):
 def test_make_help_names_the_commands_of_the_readme():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = {line.split()[1] for line in done.stdout.splitlines() if line.split()[:1] == ["make"]}
-    assert {"demo", "test", "test-c", "lint", "asan", "types", "bench", "bench-quick", "clean"} <= targets
+    assert {
+        "demo",
+        "test",
+        "test-c",
+        "lint",
+        "asan",
+        "types",
+        "bench",
+        "bench-quick",
+        "clean",
+    } <= targets
     assert len(targets) <= 30

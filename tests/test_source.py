@@ -84,7 +84,9 @@ def strip_includes_kept(text: str) -> str:
 
 @by_name(EXTENSION_FILES)
 def test_no_function_without_a_bound_is_called(path: Path) -> None:
-    found = [f"{name(path)}:{line}: {call}" for line, call in calls(strip(path.read_text()), BANNED)]
+    found = [
+        f"{name(path)}:{line}: {call}" for line, call in calls(strip(path.read_text()), BANNED)
+    ]
     assert not found
 
 

@@ -27,15 +27,30 @@ from origin import Origin  # noqa: E402
 TABLE = HERE / "MEMORY.md"
 #: The first that is found in a call stack, from the allocation outwards.
 PARTS = (
-    ("libcurl: receive buffer of a lane, its pages are taken as they are used", "Curl_multi_xfer_buf_borrow"),
-    ("libcurl: send buffers", "get_spare|get_non_full_tail|^Curl_bufq_write|^Curl_bufq_sipn|req_send_buffer_add|Curl_req_send$|Curl_get_upload_buffer"),
+    (
+        "libcurl: receive buffer of a lane, its pages are taken as they are used",
+        "Curl_multi_xfer_buf_borrow",
+    ),
+    (
+        "libcurl: send buffers",
+        "get_spare|get_non_full_tail|^Curl_bufq_write|^Curl_bufq_sipn|req_send_buffer_add|Curl_req_send$|Curl_get_upload_buffer",
+    ),
     ("libcurl: TLS", "^SSL_|^ssl_|^tls_|^CRYPTO_|ossl_|^X509|^EVP_|^BIO_"),
     ("libcurl: HTTP/2 (nghttp2 and libcurl's streams)", "^nghttp2_|cf_h2|h2_|http2"),
     ("libcurl: CURLM of a lane", "^curl_multi_init|^Curl_multi_handle|^Curl_hash_init|sockhash"),
-    ("libcurl: easy handle", "^curl_easy_init|^Curl_open|^curl_easy_setopt|^Curl_vsetopt|^Curl_setstropt"),
-    ("libcurl: connection", "allocate_conn|^Curl_connect$|create_conn|url_create_needle|cf_.*create|Curl_conn|Curl_cf_|cpool"),
+    (
+        "libcurl: easy handle",
+        "^curl_easy_init|^Curl_open|^curl_easy_setopt|^Curl_vsetopt|^Curl_setstropt",
+    ),
+    (
+        "libcurl: connection",
+        "allocate_conn|^Curl_connect$|create_conn|url_create_needle|cf_.*create|Curl_conn|Curl_cf_|cpool",
+    ),
     ("libcurl: request, the rest", "^Curl_|^curl_|^multi_|^dyn_"),
-    ("ours: transfer, slot, lane, socket table, timers", "^lc_|^Pool_|^Client_|^start$|^start_pools$"),
+    (
+        "ours: transfer, slot, lane, socket table, timers",
+        "^lc_|^Pool_|^Client_|^start$|^start_pools$",
+    ),
     ("Python: Call, task, coroutine, frames", "Py|_asyncio|task_|gen_|frame"),
 )
 
@@ -54,7 +69,11 @@ def leaves(path: Path) -> dict[str, int]:
     peak = next(s for s in snapshots if "heap_tree=peak" in s)
     out: dict[str, int] = {}
     stack: list[str] = []
-    lines = [m.groups() for line in peak.splitlines() if (m := re.match(r"^( *)n(\d+): (\d+) (.*)$", line))]
+    lines = [
+        m.groups()
+        for line in peak.splitlines()
+        if (m := re.match(r"^( *)n(\d+): (\d+) (.*)$", line))
+    ]
     for blanks, children, size, where in lines:
         depth = len(blanks)
         found = re.match(r"0x[0-9A-F]+: (\S+)", where)
@@ -69,8 +88,20 @@ def leaves(path: Path) -> dict[str, int]:
 def massif(python: Path, lib: Path, spec: dict[str, object], calls: int) -> dict[str, int]:
     out = environment.BUILD / "micro" / f"memory-{calls}.massif"
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = ["valgrind", "--tool=massif", f"--massif-out-file={out}", "--depth=40", "--threshold=0.05"]
-    env = {**os.environ, "PYTHONPATH": str(lib), "PYTHONMALLOC": "malloc", "PYTHONDONTWRITEBYTECODE": "1", "NO_PROXY": "*"}
+    command = [
+        "valgrind",
+        "--tool=massif",
+        f"--massif-out-file={out}",
+        "--depth=40",
+        "--threshold=0.05",
+    ]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(lib),
+        "PYTHONMALLOC": "malloc",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_PROXY": "*",
+    }
     run = [str(python), str(HERE / "loop.py"), json.dumps({**spec, "inflight": calls}), str(calls)]
     done = subprocess.run([*command, *run], capture_output=True, text=True, env=env)
     if done.returncode:
@@ -79,7 +110,9 @@ def massif(python: Path, lib: Path, spec: dict[str, object], calls: int) -> dict
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--write", action="store_true", help="replace MEMORY.md")
     p.add_argument("--python", type=Path, help="interpreter (build/bench-venv is made)")
     p.add_argument("--path", type=Path, help="a built llmcurl; by default this one is built")
@@ -110,7 +143,11 @@ def main() -> None:
             small, big = (massif(python, lib, spec, n) for n in (few, many))
             rows = {k: (v - small.get(k, 0)) / (many - few) for k, v in big.items()}
             text += [f"## {title}", "", "| what | bytes |", "|---|---|"]
-            text += [f"| {k} | {v:,.0f} |" for k, v in sorted(rows.items(), key=lambda i: -i[1]) if v >= 20]
+            text += [
+                f"| {k} | {v:,.0f} |"
+                for k, v in sorted(rows.items(), key=lambda i: -i[1])
+                if v >= 20
+            ]
             text += [f"| all | {sum(rows.values()):,.0f} |", ""]
     print("\n".join(text))
     if args.write:

@@ -75,7 +75,12 @@ def per_call(small: dict[Any, int], big: dict[Any, int], calls: int) -> dict[Any
 def symbols(prefix: str) -> dict[str, str]:
     """Function to library, for what is linked into the extension statically."""
     out: dict[str, str] = {}
-    archives = {"libcurl.a": "libcurl", "libnghttp2.a": "nghttp2", "libssl.a": "TLS", "libcrypto.a": "TLS"}
+    archives = {
+        "libcurl.a": "libcurl",
+        "libnghttp2.a": "nghttp2",
+        "libssl.a": "TLS",
+        "libcrypto.a": "TLS",
+    }
     for archive, label in archives.items():
         path = Path(prefix) / "lib" / archive
         if prefix and path.exists():
@@ -165,7 +170,9 @@ def main() -> None:
     before = stored()
     prefix = environment.libcurl_prefix()
     linked = symbols(prefix)
-    lib = environment.snapshot(args.path) if args.path else environment.build_package(python, prefix)
+    lib = (
+        environment.snapshot(args.path) if args.path else environment.build_package(python, prefix)
+    )
     text = [
         "# Instructions per call",
         "",

@@ -164,7 +164,9 @@ def worker(args: argparse.Namespace) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < args.streams + 100:
-        print(f"the descriptor limit is {hard}: too low for {args.streams} streams", file=sys.stderr)
+        print(
+            f"the descriptor limit is {hard}: too low for {args.streams} streams", file=sys.stderr
+        )
         return 1
     command = [str(origin_program()), str(args.streams), str(args.events), str(args.interval)]
     factory: Any = None
@@ -179,7 +181,9 @@ def worker(args: argparse.Namespace) -> int:
             with asyncio.Runner(loop_factory=factory) as runner:
                 result = runner.run(measure(args, url))
                 ticks = Path(f"/proc/{origin.pid}/stat").read_text().rpartition(")")[2].split()
-                result["origin_cpu_seconds"] = sum(map(int, ticks[11:13])) / os.sysconf("SC_CLK_TCK")
+                result["origin_cpu_seconds"] = sum(map(int, ticks[11:13])) / os.sysconf(
+                    "SC_CLK_TCK"
+                )
                 print(json.dumps(result), flush=True)
                 os._exit(0 if origin.terminate() is None else 1)
         finally:

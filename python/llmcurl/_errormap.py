@@ -199,7 +199,11 @@ def _pick(
     if fixed is not None:
         return fixed
     if reason == "stale":
-        return exc.ReadError if details.get("reset") or "reset by peer" in text.lower() else exc.RemoteProtocolError
+        return (
+            exc.ReadError
+            if details.get("reset") or "reset by peer" in text.lower()
+            else exc.RemoteProtocolError
+        )
     os_errno = details.get("os_errno", 0)
     if os_errno in (errno.EMFILE, errno.ENFILE) and phase in _CONNECT_PHASES:
         return exc.FileDescriptorLimit

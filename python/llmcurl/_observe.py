@@ -191,7 +191,9 @@ class CallLog(Observer):
         if "first_token" in facts:
             details.append(f"first token after {facts['first_token']:.3f} s")
         if "input_tokens" in facts or "output_tokens" in facts:
-            details.append(f"{facts.get('input_tokens', '?')} + {facts.get('output_tokens', '?')} tokens")
+            details.append(
+                f"{facts.get('input_tokens', '?')} + {facts.get('output_tokens', '?')} tokens"
+            )
         result = str(facts.get("status") or "")
         if error is not None or not result:
             result = f"{result} {type(error).__name__ if error is not None else outcome}".strip()

@@ -36,13 +36,31 @@ def _part(item: Any) -> dict[str, Any]:
     call = item.get("functionCall") or item.get("function")
     if isinstance(call, Mapping):
         arguments = call.get("args", call.get("arguments"))
-        return {"type": "tool_call", "id": item.get("id"), "name": call.get("name"), "arguments": arguments}
+        return {
+            "type": "tool_call",
+            "id": item.get("id"),
+            "name": call.get("name"),
+            "arguments": arguments,
+        }
     if kind == "tool_use":
-        return {"type": "tool_call", "id": item.get("id"), "name": item.get("name"), "arguments": item.get("input")}
+        return {
+            "type": "tool_call",
+            "id": item.get("id"),
+            "name": item.get("name"),
+            "arguments": item.get("input"),
+        }
     if kind == "tool_result":
-        return {"type": "tool_call_response", "id": item.get("tool_use_id"), "response": item.get("content")}
+        return {
+            "type": "tool_call_response",
+            "id": item.get("tool_use_id"),
+            "response": item.get("content"),
+        }
     if isinstance(result := item.get("functionResponse"), Mapping):
-        return {"type": "tool_call_response", "id": result.get("name"), "response": result.get("response")}
+        return {
+            "type": "tool_call_response",
+            "id": result.get("name"),
+            "response": result.get("response"),
+        }
     return {"type": str(kind or next(iter(item), "unknown"))}
 
 
@@ -61,7 +79,9 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
         ident = message.get("tool_call_id", message.get("tool_name"))
         return {
             "role": role,
-            "parts": [{"type": "tool_call_response", "id": ident, "response": message.get("content")}],
+            "parts": [
+                {"type": "tool_call_response", "id": ident, "response": message.get("content")}
+            ],
         }
     parts += [_part(call) for call in message.get("tool_calls") or ()]
     return {"role": "assistant" if role == "model" else role, "parts": parts}

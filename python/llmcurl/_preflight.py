@@ -129,7 +129,9 @@ def look(root: Path = Path("/"), environ: Mapping[str, str] | None = None) -> Fa
     ports = (_text(kernel / "ipv4/ip_local_port_range") or "").split()
     if len(ports) == 2 and all(port.isdigit() for port in ports):
         facts.port_first, facts.port_last = (int(port) for port in ports)
-        facts.ports_reserved = _reserved(facts, _text(kernel / "ipv4/ip_local_reserved_ports") or "")
+        facts.ports_reserved = _reserved(
+            facts, _text(kernel / "ipv4/ip_local_reserved_ports") or ""
+        )
     facts.tcp_tw_reuse = _number(kernel / "ipv4/tcp_tw_reuse")
     facts.somaxconn = _number(kernel / "core/somaxconn")
     facts.cpus = len(os.sched_getaffinity(0))
@@ -319,7 +321,9 @@ def _ports(facts: Facts, calls: int) -> Check:
 def _backlog(facts: Facts, calls: int) -> Check:
     if facts.somaxconn is None:
         return Check("somaxconn", "note", "net.core.somaxconn is not known.")
-    text = f"A server on this machine can have {facts.somaxconn:,} connections waiting to be accepted"
+    text = (
+        f"A server on this machine can have {facts.somaxconn:,} connections waiting to be accepted"
+    )
     if facts.somaxconn >= min(calls, 4096):
         return Check("somaxconn", "ok", f"{text} (somaxconn).")
     return Check(
@@ -350,12 +354,16 @@ def _memory(facts: Facts, calls: int, tls: bool) -> Check:
     each = KB_TLS if tls else KB_PLAIN
     need = calls * each * 1024
     kind = "TLS connections" if tls else "connections"
-    text = f"{calls:,} waiting calls on {kind} of their own take about {_size(need)}, and their bodies"
+    text = (
+        f"{calls:,} waiting calls on {kind} of their own take about {_size(need)}, and their bodies"
+    )
     if not known:
         return Check("memory", "note", f"{text}.")
     room = min(known)
     if need > room * 0.8:
-        return Check("memory", "problem" if need > room else "warning", f"{text}; there is {_size(room)}.")
+        return Check(
+            "memory", "problem" if need > room else "warning", f"{text}; there is {_size(room)}."
+        )
     return Check("memory", "ok", f"{text}; there is {_size(room)}.")
 
 
@@ -464,7 +472,11 @@ def _libcurl(facts: Facts, calls: int) -> list[Check]:
     ]
     if curl.get("built_with") not in (None, version):
         checks.append(
-            Check("libcurl", "note", f"Built with the headers of {curl['built_with']}, running on {version}.")
+            Check(
+                "libcurl",
+                "note",
+                f"Built with the headers of {curl['built_with']}, running on {version}.",
+            )
         )
     if not curl.get("ssl_store"):
         checks.append(
@@ -487,12 +499,18 @@ def _libcurl(facts: Facts, calls: int) -> list[Check]:
             )
         )
     else:
-        checks.append(Check("HTTP/2", "note", "HTTP/2 is off: each call has a connection of its own."))
+        checks.append(
+            Check("HTTP/2", "note", "HTTP/2 is off: each call has a connection of its own.")
+        )
     return checks
 
 
 def _interpreter(facts: Facts) -> Check:
-    loop = f"uvloop {facts.uvloop} is there" if facts.uvloop else "uvloop is not installed: none is needed"
+    loop = (
+        f"uvloop {facts.uvloop} is there"
+        if facts.uvloop
+        else "uvloop is not installed: none is needed"
+    )
     text = f"Python {facts.python}; {loop}"
     if facts.asyncio_debug:
         return Check(

@@ -22,7 +22,6 @@ KINDS = {
 }
 
 
-
 @dataclass(frozen=True, slots=True)
 class Timings:
     """When things happened, in seconds since the call was made; None: did not happen.

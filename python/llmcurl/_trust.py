@@ -83,7 +83,9 @@ def _system_store() -> dict[str, Any]:
     file, folder = curl_info()["ca_defaults"]
     if os.path.isfile(file):
         return {"ca_system_files": [file]}
-    if os.path.isdir(folder) and any(re.fullmatch("[0-9a-f]{8}[.]0", x) for x in os.listdir(folder)):
+    if os.path.isdir(folder) and any(
+        re.fullmatch("[0-9a-f]{8}[.]0", x) for x in os.listdir(folder)
+    ):
         return {"ca_system_dirs": [folder]}
     try:
         import certifi

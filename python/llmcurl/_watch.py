@@ -264,9 +264,7 @@ class _Watcher:
                 logger.exception("a blocked loop could not be reported")
         return True
 
-    def _look(
-        self, number: int, watched: _Watched, over: bool, seconds: float, ident: int
-    ) -> None:
+    def _look(self, number: int, watched: _Watched, over: bool, seconds: float, ident: int) -> None:
         if not over:
             loop = watched.loop()
             frame = sys._current_frames().get(ident)
@@ -366,6 +364,4 @@ def _stop() -> None:
 
 
 atexit.register(_stop)
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget)

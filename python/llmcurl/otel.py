@@ -20,7 +20,9 @@ try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 except ImportError as error:
-    raise ImportError("llmcurl.otel needs OpenTelemetry's API: pip install 'llmcurl[otel]'") from error
+    raise ImportError(
+        "llmcurl.otel needs OpenTelemetry's API: pip install 'llmcurl[otel]'"
+    ) from error
 
 from ._otel_content import input_messages, output_messages, system_instructions
 from ._urls import DEFAULT_PORTS, URL
@@ -43,7 +45,24 @@ _PROVIDERS = {"gemini": "gcp.gemini"}
 
 #: Boundaries that the conventions advise.
 _SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
-_FIRST = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]
+_FIRST = [
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+]
 _TOKENS = [4**power for power in range(14)]
 _HTTP = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]
 
@@ -110,7 +129,10 @@ class OpenTelemetry(Observer):
             "gen_ai.client.operation.duration", "s", "GenAI operation duration.", _SECONDS
         )
         self._usage = histogram(
-            "gen_ai.client.token.usage", "{token}", "Number of input and output tokens used.", _TOKENS
+            "gen_ai.client.token.usage",
+            "{token}",
+            "Number of input and output tokens used.",
+            _TOKENS,
         )
         self._first = histogram(
             "gen_ai.client.operation.time_to_first_chunk", "s", "Time to the first token.", _FIRST
@@ -122,7 +144,10 @@ class OpenTelemetry(Observer):
             "http.client.request.duration", "s", "Duration of HTTP client requests.", _HTTP
         )
         self._blocked = histogram(
-            "llmcurl.loop.blocked", "s", "How long ready events waited for a blocked loop.", _SECONDS
+            "llmcurl.loop.blocked",
+            "s",
+            "How long ready events waited for a blocked loop.",
+            _SECONDS,
         )
 
     # Calls ------------------------------------------------------------------------------------
@@ -207,7 +232,9 @@ class OpenTelemetry(Observer):
         if span.is_recording():
             span.set_attributes({**measured, **details})
             if failure is not None:
-                text = "cancelled" if isinstance(error, asyncio.CancelledError) else str(error or "")
+                text = (
+                    "cancelled" if isinstance(error, asyncio.CancelledError) else str(error or "")
+                )
                 span.set_status(Status(StatusCode.ERROR, text or None))
         span.end()
 

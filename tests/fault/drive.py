@@ -121,7 +121,9 @@ class Driver:
         sites: dict[int, Site] = {}
         for _ in range(2):
             for site in self.count(False).sites:
-                if site.hits and (site.pointer not in sites or sites[site.pointer].hits < site.hits):
+                if site.hits and (
+                    site.pointer not in sites or sites[site.pointer].hits < site.hits
+                ):
                     sites[site.pointer] = site
         plan: list[tuple[int, Site | None, bool]] = []
         for site in sites.values():
@@ -154,7 +156,9 @@ class Driver:
                 if isinstance(error, Stuck) or bad >= STOP_AFTER:
                     break
         sites = [site for site in self.faults.sites() if site.fired]
-        print(f"  {len(plan)} trials, {fired} failures at {len(sites)} sites, {bad} bad", flush=True)
+        print(
+            f"  {len(plan)} trials, {fired} failures at {len(sites)} sites, {bad} bad", flush=True
+        )
         for site in sites:
             print(f"  @{site.text}")
         return 1 if bad else 0
@@ -162,7 +166,9 @@ class Driver:
 
 def one(name: str, everything: bool, skip: int, progress: Path) -> int:
     warnings.simplefilter("ignore")
-    logging.getLogger("llmcurl.loop").setLevel(logging.CRITICAL)  # collections hold the loop up here
+    logging.getLogger("llmcurl.loop").setLevel(
+        logging.CRITICAL
+    )  # collections hold the loop up here
     driver = Driver(name)
     try:
         return driver.run(everything, skip, progress)
@@ -182,13 +188,19 @@ def main() -> int:
         return one(args.one, args.all, args.skip, progress)
     from fault import scenarios
 
-    names = [name for name in scenarios.SCENARIOS if not args.words or any(word in name for word in args.words)]
+    names = [
+        name
+        for name in scenarios.SCENARIOS
+        if not args.words or any(word in name for word in args.words)
+    ]
     failed, sites, trials = [], set(), 0
     for name in names:
         print(name, flush=True)
         begin = time.monotonic()
         command = [sys.executable, __file__, "--one", name, *(["--all"] if args.all else [])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=3600)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=3600
+        )
         for line in done.stdout.splitlines():
             if line.startswith("  @"):
                 sites.add(line[3:])
@@ -199,9 +211,13 @@ def main() -> int:
         if done.returncode:
             failed.append(name)
             if done.returncode != 1:
-                print(f"  DIED with {done.returncode} at trial {progress.read_text() if progress.exists() else '?'}")
+                print(
+                    f"  DIED with {done.returncode} at trial {progress.read_text() if progress.exists() else '?'}"
+                )
         print(f"  {time.monotonic() - begin:.0f} s", flush=True)
-    print(f"faults: {len(names)} scenarios, {trials} trials, {len(sites)} sites failed in turn; bad: {', '.join(failed) or 'none'}")
+    print(
+        f"faults: {len(names)} scenarios, {trials} trials, {len(sites)} sites failed in turn; bad: {', '.join(failed) or 'none'}"
+    )
     return 1 if failed else 0
 
 

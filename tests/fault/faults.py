@@ -22,7 +22,13 @@ class Faults:
         self._lib.lc_fault_arm.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_int]
         self._lib.lc_fault_count.restype = ctypes.c_long
         self._lib.lc_fault_site_at.restype = ctypes.c_void_p
-        self._lib.lc_fault_site_at.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
+        self._lib.lc_fault_site_at.argtypes = [
+            ctypes.c_long,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+        ]
         self._lib.lc_fault_fired.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 
     def arm(self, nth: int = 0, site: Site | None = None, in_libcurl: bool = False) -> None:
@@ -39,6 +45,8 @@ class Faults:
     def sites(self) -> list[Site]:
         found = []
         text, hits, fired = ctypes.create_string_buffer(200), ctypes.c_long(), ctypes.c_long()
-        while pointer := self._lib.lc_fault_site_at(len(found), text, len(text), ctypes.byref(hits), ctypes.byref(fired)):
+        while pointer := self._lib.lc_fault_site_at(
+            len(found), text, len(text), ctypes.byref(hits), ctypes.byref(fired)
+        ):
             found.append(Site(pointer, text.value.decode(), hits.value, fired.value))
         return found

@@ -41,8 +41,12 @@ class World:
         self.authority = Authority(folder / "tls")
         self.chaos = self.stack.enter_context(Chaos())
         self.other = self.stack.enter_context(Chaos())
-        self.tls = self.stack.enter_context(Chaos(tls=self.authority.server_context(self.authority.good)))
-        self.mtls = self.stack.enter_context(Chaos(tls=self.authority.server_context(self.authority.good, client_certs=True)))
+        self.tls = self.stack.enter_context(
+            Chaos(tls=self.authority.server_context(self.authority.good))
+        )
+        self.mtls = self.stack.enter_context(
+            Chaos(tls=self.authority.server_context(self.authority.good, client_certs=True))
+        )
         self.proxy = self.stack.enter_context(HttpProxy())
         self.socks = self.stack.enter_context(SocksProxy(names={"there.example": "127.0.0.1"}))
         self.nginx = Nginx(folder / "nginx", *self.authority.good).start()
@@ -75,14 +79,20 @@ class Trial:
             self.fired, self.sites, self.calls = faults.fired(), faults.sites(), faults.count()
             faults.arm()
 
-    async def call(self, make: Callable[[], Awaitable[Any]], right: Callable[[Any], object] = bool) -> Any:
+    async def call(
+        self, make: Callable[[], Awaitable[Any]], right: Callable[[Any], object] = bool
+    ) -> Any:
         try:
             result = await make()
             good = right(result)
         except Exception as error:
             self.errors.append(error)
             return None
-        assert good, f"a wrong answer: {result!r} {getattr(result, '_body', None)!r} {getattr(result, '_head', None)!r}"[:600]
+        assert good, (
+            f"a wrong answer: {result!r} {getattr(result, '_body', None)!r} {getattr(result, '_head', None)!r}"[
+                :600
+            ]
+        )
         return result
 
     async def fails(self, make: Callable[[], Awaitable[Any]], *kinds: type[BaseException]) -> None:
@@ -159,12 +169,23 @@ async def plain(trial: Trial) -> None:
     url = trial.world.chaos.url
     async with llmcurl.AsyncClient(headers={"X-A": "b"}) as client:
         await trial.call(lambda: client.get(url("/ok?1")), ok)
-        await trial.call(lambda: client.post(url("/json"), json={"a": 1}), lambda r: r.json()["body"] == '{"a":1}')
-        await trial.call(lambda: client.put(url("/json"), content=b"x" * 100_000), lambda r: len(r.json()["body"]) == 100_000)
+        await trial.call(
+            lambda: client.post(url("/json"), json={"a": 1}),
+            lambda r: r.json()["body"] == '{"a":1}',
+        )
+        await trial.call(
+            lambda: client.put(url("/json"), content=b"x" * 100_000),
+            lambda r: len(r.json()["body"]) == 100_000,
+        )
         await trial.call(lambda: client.head(url("/ok")), lambda r: r.status_code == 200)
         await trial.call(lambda: client.request("BREW", url("/ok"), timeout=30), ok)
-        await trial.call(lambda: client.get(url("/encoded?as=gzip")), lambda r: r.text.startswith("compressed") or len(r.text) > 10)
-        await trial.call(lambda: client.get(url("/none")), lambda r: r.status_code == 404 and r.headers)  # no query: libcurl 7.88 loses it for want of memory
+        await trial.call(
+            lambda: client.get(url("/encoded?as=gzip")),
+            lambda r: r.text.startswith("compressed") or len(r.text) > 10,
+        )
+        await trial.call(
+            lambda: client.get(url("/none")), lambda r: r.status_code == 404 and r.headers
+        )  # no query: libcurl 7.88 loses it for want of memory
         with contextlib.suppress(MemoryError):
             assert (await client.get(url("/ok?last"))).timings
             client.stats()
@@ -175,8 +196,21 @@ async def many(trial: Trial) -> None:
     """Calls at the same time, to two origins, by two clients: at most one of them fails."""
     chaos, other = trial.world.chaos.url, trial.world.other.url
     async with trial.client() as one, llmcurl.AsyncClient() as two:
-        calls = [(one, chaos), (one, chaos), (one, other), (two, chaos), (two, other), (one, chaos), (two, other)]
-        await asyncio.gather(*(trial.call(lambda c=c, u=u, n=n: c.get(u(f"/ok?{n}&ms=5")), ok) for n, (c, u) in enumerate(calls)))
+        calls = [
+            (one, chaos),
+            (one, chaos),
+            (one, other),
+            (two, chaos),
+            (two, other),
+            (one, chaos),
+            (two, other),
+        ]
+        await asyncio.gather(
+            *(
+                trial.call(lambda c=c, u=u, n=n: c.get(u(f"/ok?{n}&ms=5")), ok)
+                for n, (c, u) in enumerate(calls)
+            )
+        )
 
 
 @scenario
@@ -204,14 +238,18 @@ async def streams(trial: Trial) -> None:
     # with a read time-out: libcurl 7.88 loses the query for want of memory, and /stall then sends no head
     async with trial.client(timeout=llmcurl.Timeout(60, read=5)) as client:
         await trial.call(lambda: read(client, "/drip?n=4&size=100&ms=2"), lambda n: n == 400)
-        await trial.call(lambda: slowly(client), lambda n: n in (1_500_000, 1000))  # 1000: the query was lost
+        await trial.call(
+            lambda: slowly(client), lambda n: n in (1_500_000, 1000)
+        )  # 1000: the query was lost
         await trial.call(lambda: read(client, "/bytes?n=500000", 1000), lambda n: n >= 1000)
         await trial.fails(lambda: read(client, "/cut?body=300"), llmcurl.RemoteProtocolError)
         task = asyncio.create_task(read(client, "/stall?at=body"))
         await asyncio.sleep(0.02)
         task.cancel()
         await trial.fails(lambda: task, asyncio.CancelledError)
-        response = await trial.call(lambda: client.send(client.build_request("GET", url("/stall?at=headers")), stream=True))
+        response = await trial.call(
+            lambda: client.send(client.build_request("GET", url("/stall?at=headers")), stream=True)
+        )
         del response
         gc.collect()
 
@@ -231,14 +269,26 @@ async def uploads(trial: Trial) -> None:
         raise KeyError("mine")
 
     async with trial.client() as client:
-        await trial.call(lambda: client.post(url("/sink"), content=pieces(5, 50_000, 0.001)), lambda r: r.json() == 250_000)
         await trial.call(
-            lambda: client.post(url("/sink"), content=pieces(3, 1000), headers={"Content-Length": "3000"}), lambda r: r.json() == 3000
+            lambda: client.post(url("/sink"), content=pieces(5, 50_000, 0.001)),
+            lambda r: r.json() == 250_000,
         )
         await trial.call(
-            lambda: client.post(url("/json"), data={"a": "b"}, files={"f": ("n.txt", b"in it", "text/plain")}), lambda r: "in it" in r.json()["body"]
+            lambda: client.post(
+                url("/sink"), content=pieces(3, 1000), headers={"Content-Length": "3000"}
+            ),
+            lambda r: r.json() == 3000,
         )
-        await trial.call(lambda: client.post(url("/early?after=10"), content=pieces(20, 20_000)), lambda r: r.status_code == 413)
+        await trial.call(
+            lambda: client.post(
+                url("/json"), data={"a": "b"}, files={"f": ("n.txt", b"in it", "text/plain")}
+            ),
+            lambda r: "in it" in r.json()["body"],
+        )
+        await trial.call(
+            lambda: client.post(url("/early?after=10"), content=pieces(20, 20_000)),
+            lambda r: r.status_code == 413,
+        )
         await trial.fails(lambda: client.post(url("/sink"), content=broken()), KeyError)
 
 
@@ -248,7 +298,14 @@ async def cancels(trial: Trial) -> None:
     url = trial.world.chaos.url
     with blackhole() as hole:
         async with trial.client(limits=llmcurl.Limits(max_connections=2)) as client:
-            made = start(trial, client, f"http://{hole}/", url("/stall"), url("/stall?queued"), url("/stall?queued2"))
+            made = start(
+                trial,
+                client,
+                f"http://{hole}/",
+                url("/stall"),
+                url("/stall?queued"),
+                url("/stall?queued2"),
+            )
             await asyncio.sleep(0.02)
             for call in made:
                 with contextlib.suppress(asyncio.CancelledError):
@@ -256,7 +313,9 @@ async def cancels(trial: Trial) -> None:
                     call.cancel()
             await outcomes(made)
             assert all(call.done() for call in made)
-            await trial.fails(lambda: asyncio.wait_for(client.get(url("/stall?w")), 0.02), TimeoutError)
+            await trial.fails(
+                lambda: asyncio.wait_for(client.get(url("/stall?w")), 0.02), TimeoutError
+            )
             with contextlib.suppress(MemoryError):
                 client.get(url("/stall?dropped")).done()
             await trial.call(lambda: client.get(url("/ok")), ok)
@@ -267,18 +326,33 @@ async def timeouts(trial: Trial) -> None:
     url = trial.world.chaos.url
     timeout = llmcurl.Timeout(connect=10, read=0.04, write=0.04, pool=0.04, total=10)
     with blackhole() as hole, refused() as nobody:
-        async with trial.client(timeout=timeout, limits=llmcurl.Limits(max_connections=2)) as client:
-            await trial.fails(lambda: client.get(f"http://{hole}/", timeout=llmcurl.Timeout(5, connect=0.04)), llmcurl.ConnectTimeout)
+        async with trial.client(
+            timeout=timeout, limits=llmcurl.Limits(max_connections=2)
+        ) as client:
+            await trial.fails(
+                lambda: client.get(f"http://{hole}/", timeout=llmcurl.Timeout(5, connect=0.04)),
+                llmcurl.ConnectTimeout,
+            )
             await trial.fails(lambda: client.get(f"http://{nobody}/"), llmcurl.ConnectError)
             await trial.fails(lambda: client.get(url("/stall")), llmcurl.ReadTimeout)
-            await trial.fails(lambda: client.post(url("/stall?at=upload"), content=b"x" * 30_000_000), llmcurl.WriteTimeout)
-            await trial.fails(lambda: client.get(url("/stall"), timeout=llmcurl.Timeout(None, total=0.04)), llmcurl.TotalTimeout)
+            await trial.fails(
+                lambda: client.post(url("/stall?at=upload"), content=b"x" * 30_000_000),
+                llmcurl.WriteTimeout,
+            )
+            await trial.fails(
+                lambda: client.get(url("/stall"), timeout=llmcurl.Timeout(None, total=0.04)),
+                llmcurl.TotalTimeout,
+            )
             holding = start(trial, client, url("/stall"), url("/stall"), timeout=10)
             await asyncio.sleep(0.01)
             if len(holding) == 2 and not any(call.done() for call in holding):
-                with contextlib.suppress(llmcurl.PoolTimeout):  # a place is free if one of these has failed meanwhile
+                with contextlib.suppress(
+                    llmcurl.PoolTimeout
+                ):  # a place is free if one of these has failed meanwhile
                     await trial.call(lambda: client.get(url("/ok?pool")), ok)
-                trial.errors[:] = [error for error in trial.errors if not isinstance(error, llmcurl.PoolTimeout)]
+                trial.errors[:] = [
+                    error for error in trial.errors if not isinstance(error, llmcurl.PoolTimeout)
+                ]
             for call in holding:
                 call.cancel()
             await outcomes(holding)
@@ -295,7 +369,9 @@ async def driven(trial: Trial) -> None:
 
     hooks = {"request": [hook], "response": [hook]}
     async with trial.client(follow_redirects=True, cookies={}, event_hooks=hooks) as client:
-        await trial.call(lambda: client.get(url("/redirect?to=/ok")), lambda r: ok(r) and len(r.history) == 1)
+        await trial.call(
+            lambda: client.get(url("/redirect?to=/ok")), lambda r: ok(r) and len(r.history) == 1
+        )
         await trial.call(lambda: client.get(url("/set-cookie?a=1")))
         await trial.call(lambda: client.get(url("/basic"), auth=("user", "s3cret")), ok)
         await trial.fails(lambda: client.get(url("/redirect")), llmcurl.TooManyRedirects)
@@ -311,12 +387,18 @@ async def driven(trial: Trial) -> None:
 @scenario
 async def proxied(trial: Trial) -> None:
     world = trial.world
-    async with llmcurl.AsyncClient(proxy=world.proxy.origin.replace("//", "//user:secret@"), verify=world.ca) as client:
+    async with llmcurl.AsyncClient(
+        proxy=world.proxy.origin.replace("//", "//user:secret@"), verify=world.ca
+    ) as client:
         await trial.call(lambda: client.get(world.chaos.url("/ok")), ok)
         await trial.call(lambda: client.get(world.tls.url("/ok")), ok)
-    async with llmcurl.AsyncClient(proxy=llmcurl.Proxy(world.proxy.origin, headers={"X-P": "q"})) as client:
+    async with llmcurl.AsyncClient(
+        proxy=llmcurl.Proxy(world.proxy.origin, headers={"X-P": "q"})
+    ) as client:
         await trial.call(lambda: client.get(world.chaos.url("/ok")), ok)
-    async with llmcurl.AsyncClient(proxy=world.socks.origin.replace("http://", "socks5h://")) as client:
+    async with llmcurl.AsyncClient(
+        proxy=world.socks.origin.replace("http://", "socks5h://")
+    ) as client:
         await trial.call(lambda: client.get(f"http://there.example:{world.chaos.port}/ok"), ok)
     assert all(seen.header("Proxy-Authorization") is None for seen in world.chaos.requests())
 
@@ -328,8 +410,12 @@ async def tls(trial: Trial) -> None:
     key = world.authority.client
     async with trial.client(verify=world.ca) as client:
         await trial.call(lambda: client.get(world.tls.url("/ok")), ok)
-        await trial.call(lambda: client.get(world.tls.url("/ok").replace("127.0.0.1", "localhost")), ok)
-    async with llmcurl.AsyncClient(verify=str(world.authority.ca_directory), cert=tuple(map(str, key))) as client:
+        await trial.call(
+            lambda: client.get(world.tls.url("/ok").replace("127.0.0.1", "localhost")), ok
+        )
+    async with llmcurl.AsyncClient(
+        verify=str(world.authority.ca_directory), cert=tuple(map(str, key))
+    ) as client:
         await trial.call(lambda: client.get(world.mtls.url("/ok")), ok)
     before = len(world.tls.requests())
     async with llmcurl.AsyncClient() as client:
@@ -343,12 +429,23 @@ async def tls(trial: Trial) -> None:
 async def http2(trial: Trial) -> None:
     nginx = trial.world.nginx
     # with a read time-out: libcurl may forget a stream for want of memory
-    async with trial.client(http2=True, verify=trial.world.ca, timeout=llmcurl.Timeout(60, read=5)) as client:
+    async with trial.client(
+        http2=True, verify=trial.world.ca, timeout=llmcurl.Timeout(60, read=5)
+    ) as client:
         # for want of memory libcurl may not offer HTTP/2
-        await trial.call(lambda: client.get(nginx.https2 + "/json"), lambda r: r.status_code == 200 and r.reason_phrase is not None)
-        calls = [trial.call(lambda n=n: client.get(f"{nginx.https2}/json"), lambda r: r.json()["ok"]) for n in range(4)]
+        await trial.call(
+            lambda: client.get(nginx.https2 + "/json"),
+            lambda r: r.status_code == 200 and r.reason_phrase is not None,
+        )
+        calls = [
+            trial.call(lambda n=n: client.get(f"{nginx.https2}/json"), lambda r: r.json()["ok"])
+            for n in range(4)
+        ]
         await asyncio.gather(*calls)
-        await trial.call(lambda: client.post(nginx.https2 + "/echo", content=b"x" * 50_000), lambda r: r.status_code == 200)
+        await trial.call(
+            lambda: client.post(nginx.https2 + "/echo", content=b"x" * 50_000),
+            lambda r: r.status_code == 200,
+        )
 
 
 @scenario
@@ -365,7 +462,11 @@ async def kept(trial: Trial) -> None:
             # an answer only if libcurl, for want of memory, did not keep the connection
             with contextlib.suppress(llmcurl.ReadError, llmcurl.RemoteProtocolError):
                 await trial.call(lambda: client.post(url("/ok"), content=b"once"), ok)
-                trial.errors[:] = [e for e in trial.errors if not isinstance(e, (llmcurl.ReadError, llmcurl.RemoteProtocolError))]
+                trial.errors[:] = [
+                    e
+                    for e in trial.errors
+                    if not isinstance(e, (llmcurl.ReadError, llmcurl.RemoteProtocolError))
+                ]
     assert len([seen for seen in trial.world.chaos.requests() if seen.method == "POST"]) <= 1
 
 
@@ -374,8 +475,12 @@ async def names(trial: Trial) -> None:
     """Look-ups: one transfer resolves for all; a name that does not exist."""
     port = trial.world.chaos.port
     async with trial.client() as client:
-        results = await outcomes(start(trial, client, *(f"http://no-such-name.invalid:{port}/{n}" for n in range(3))))
-        assert all(isinstance(result, (llmcurl.TransportError, MemoryError)) for result in results), results
+        results = await outcomes(
+            start(trial, client, *(f"http://no-such-name.invalid:{port}/{n}" for n in range(3)))
+        )
+        assert all(
+            isinstance(result, (llmcurl.TransportError, MemoryError)) for result in results
+        ), results
 
 
 @scenario
@@ -387,7 +492,9 @@ async def crowded(trial: Trial) -> None:
         for _ in range(2):
             await trial.call(lambda: client.get(chaos("/ok")), ok)
             await trial.call(lambda: client.get(other("/ok")), ok)
-        await asyncio.gather(*(trial.call(lambda n=n: client.get(chaos(f"/ok?{n}")), ok) for n in range(3)))
+        await asyncio.gather(
+            *(trial.call(lambda n=n: client.get(chaos(f"/ok?{n}")), ok) for n in range(3))
+        )
 
 
 @scenario
@@ -444,7 +551,9 @@ async def closing(trial: Trial) -> None:
     await asyncio.sleep(0.01)
     await client.aclose()
     for result in await outcomes(calls):
-        assert isinstance(result, (llmcurl.ClientClosed, llmcurl.TransportError, MemoryError)), result
+        assert isinstance(result, (llmcurl.ClientClosed, llmcurl.TransportError, MemoryError)), (
+            result
+        )
     calls.clear()
     held = [llmcurl.AsyncClient()]
     await trial.call(lambda: held[0].get(url("/ok")), ok)
@@ -459,7 +568,12 @@ async def closing(trial: Trial) -> None:
 @scenario
 def parsers(trial: Trial) -> None:
     """Events, lines and deltas, whole and in pieces: what comes out before an error is right."""
-    sse = b'event: a\ndata: {"x":1}\nid: 7\nretry: 10\n\ndata: two\ndata: lines\n\n' + b"data: " + b"y" * 3000 + b"\n\n"
+    sse = (
+        b'event: a\ndata: {"x":1}\nid: 7\nretry: 10\n\ndata: two\ndata: lines\n\n'
+        + b"data: "
+        + b"y" * 3000
+        + b"\n\n"
+    )
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"h\\u00e9 \\n"}}]}\n\n'
     last = b'data: {"choices":[],"usage":{"total_tokens":3}}\n\ndata: [DONE]\n\n'
     feeds = [

@@ -30,16 +30,30 @@ def test_every_function_that_can_fail_is_made_to_fail() -> None:
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("no nm here")
-    out = subprocess.run([nm, "-D", "--undefined-only", native.__file__], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [nm, "-D", "--undefined-only", native.__file__], capture_output=True, text=True, check=True
+    ).stdout
     called = {line.split()[-1].partition("@")[0] for line in out.splitlines() if line.strip()}
     if "curl_easy_init" not in called:
         pytest.skip("libcurl is inside of this extension, and calls the system, too")
     header = (ROOT / "csrc" / "fault" / "lc_fault.h").read_text()
     replaced = set(re.findall(r"#define (\w+)\(", header))
-    renamed = {name.removeprefix("_").removesuffix("_SizeT"): name for name in called if name.endswith("_SizeT")}
+    renamed = {
+        name.removeprefix("_").removesuffix("_SizeT"): name
+        for name in called
+        if name.endswith("_SizeT")
+    }
     left = called - replaced - {renamed[name] for name in renamed if name in replaced}
-    left -= {"_PyObject_GC_New", "_PyObject_New"} if {"PyObject_GC_New", "PyObject_New"} <= replaced else set()
+    left -= (
+        {"_PyObject_GC_New", "_PyObject_New"}
+        if {"PyObject_GC_New", "PyObject_New"} <= replaced
+        else set()
+    )
     cannot = re.compile("|".join(CANNOT))
     sanitizer = re.compile(r"__(asan|ubsan|tsan|lsan|gcov|sanitizer)\w*")
-    forgotten = sorted(name for name in left if not cannot.fullmatch(name) and not sanitizer.match(name))
-    assert not forgotten, f"csrc/fault/lc_fault.h should have {' '.join(forgotten)}, or CANNOT above"
+    forgotten = sorted(
+        name for name in left if not cannot.fullmatch(name) and not sanitizer.match(name)
+    )
+    assert not forgotten, (
+        f"csrc/fault/lc_fault.h should have {' '.join(forgotten)}, or CANNOT above"
+    )

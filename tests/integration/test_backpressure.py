@@ -72,7 +72,10 @@ async def test_a_paused_stream_does_not_stop_the_others(client, nginx: Nginx, ch
         pieces = response.aiter_bytes()
         await anext(pieces)
         for url in (nginx.http + "/json", chaos.url("/ok")):
-            assert all(r.status_code == 200 for r in await asyncio.gather(*(client.get(url) for _ in range(50))))
+            assert all(
+                r.status_code == 200
+                for r in await asyncio.gather(*(client.get(url) for _ in range(50)))
+            )
         assert len(await anext(pieces)) > 0
 
 
@@ -131,7 +134,9 @@ async def test_a_slow_server_slows_the_upload_and_gets_it_whole(client, chaos: C
         for _ in range(100):
             yield b"y" * 10_000
 
-    response = await client.post(chaos.url("/sink?rate=100000"), content=parts(), headers={"Content-Length": "1000000"})
+    response = await client.post(
+        chaos.url("/sink?rate=100000"), content=parts(), headers={"Content-Length": "1000000"}
+    )
     assert response.text == "1000000"
     assert (await client.post(chaos.url("/sink"), content=parts())).text == "1000000"
 
@@ -169,13 +174,17 @@ async def test_a_gigabyte_goes_up_from_a_generator_in_bounded_memory(client, ngi
             watch.look()
             yield BLOCK
 
-    response = await client.post(nginx.http + "/upload", content=parts(), headers={"Content-Length": str(BIG)})
+    response = await client.post(
+        nginx.http + "/upload", content=parts(), headers={"Content-Length": str(BIG)}
+    )
     assert int(response.text) == BIG and watch.grown < 32 * MB
 
 
 @one_loop
 @resident
-async def test_a_quarter_of_a_gigabyte_goes_up_chunked_from_a_plain_iterator_in_bounded_memory(client, chaos: Chaos) -> None:
+async def test_a_quarter_of_a_gigabyte_goes_up_chunked_from_a_plain_iterator_in_bounded_memory(
+    client, chaos: Chaos
+) -> None:
     watch = Watch()
 
     def parts():
@@ -189,7 +198,9 @@ async def test_a_quarter_of_a_gigabyte_goes_up_chunked_from_a_plain_iterator_in_
 
 @one_loop
 @resident
-async def test_a_file_of_a_gigabyte_goes_up_as_multipart_in_bounded_memory(client, nginx: Nginx, tmp_path) -> None:
+async def test_a_file_of_a_gigabyte_goes_up_as_multipart_in_bounded_memory(
+    client, nginx: Nginx, tmp_path
+) -> None:
     with open(tmp_path / "big", "wb") as file:
         file.truncate(BIG)
     watch = Watch()

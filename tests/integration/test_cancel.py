@@ -25,7 +25,9 @@ async def cancelled(call) -> None:
 @contextlib.asynccontextmanager
 async def one_place(**options):
     """A client with a single place, which must be free again at the end."""
-    async with llmcurl.AsyncClient(limits=Limits(max_connections=1, max_in_flight=1), **options) as client:
+    async with llmcurl.AsyncClient(
+        limits=Limits(max_connections=1, max_in_flight=1), **options
+    ) as client:
         yield client
 
 
@@ -47,7 +49,9 @@ async def test_before_it_starts_nothing_is_sent(chaos: Chaos) -> None:
 
 async def test_in_the_queue_nothing_is_sent(chaos: Chaos) -> None:
     async with one_place() as client:
-        first, second, third = (client.get(chaos.url(path)) for path in ("/ok?ms=100", "/never", "/ok?n=3"))
+        first, second, third = (
+            client.get(chaos.url(path)) for path in ("/ok?ms=100", "/never", "/ok?n=3")
+        )
         await chaos.wait_for_request("/ok")
         second.cancel()
         await cancelled(second)
@@ -79,7 +83,9 @@ async def test_while_the_name_is_resolved(chaos: Chaos) -> None:
                 assert isinstance(call.exception(), llmcurl.ConnectError)
         await free(client, chaos)
     # the look-ups themselves cannot be stopped; they end with the name server's time-out
-    await until(lambda: len(os.listdir("/proc/self/task")) <= before, 30, "the resolver's threads ended")
+    await until(
+        lambda: len(os.listdir("/proc/self/task")) <= before, 30, "the resolver's threads ended"
+    )
 
 
 @pytest.mark.parametrize("at", ["request", "line", "head", "headers", "body"])
@@ -305,7 +311,9 @@ async def test_cleanup_that_is_cancelled_again_leaks_nothing(client, chaos: Chao
     """Level-triggered cancellation: every await in the cleanup is cancelled too."""
 
     async def use() -> None:
-        response = await client.send(client.build_request("GET", chaos.url("/stall?at=body")), stream=True)
+        response = await client.send(
+            client.build_request("GET", chaos.url("/stall?at=body")), stream=True
+        )
         try:
             await response.aread()
         finally:
@@ -324,8 +332,14 @@ async def test_cleanup_that_is_cancelled_again_leaks_nothing(client, chaos: Chao
 # -- storms ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limits", [Limits(), Limits(max_connections=20), Limits(max_in_flight=50)], ids=["open", "connections", "in-flight"])
-async def test_a_storm_of_2000_cancels_at_random_moments(nginx: Nginx, chaos: Chaos, limits: Limits) -> None:
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(), Limits(max_connections=20), Limits(max_in_flight=50)],
+    ids=["open", "connections", "in-flight"],
+)
+async def test_a_storm_of_2000_cancels_at_random_moments(
+    nginx: Nginx, chaos: Chaos, limits: Limits
+) -> None:
     dice = random.Random(1)
     async with llmcurl.AsyncClient(limits=limits) as client:
         calls = []
@@ -341,7 +355,9 @@ async def test_a_storm_of_2000_cancels_at_random_moments(nginx: Nginx, chaos: Ch
         results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
         kinds = {type(result).__name__ for result in results}
         assert kinds <= {"Response", "CancelledError"} and len(kinds) == 2, kinds
-        responses = await asyncio.gather(*(client.get(f"{nginx.http}/delay?ms=5&n={i}") for i in range(100)))
+        responses = await asyncio.gather(
+            *(client.get(f"{nginx.http}/delay?ms=5&n={i}") for i in range(100))
+        )
         assert all(response.status_code == 200 for response in responses)
 
 

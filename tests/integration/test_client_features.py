@@ -34,18 +34,32 @@ async def test_followed_redirects_leave_their_history(client, nginx: Nginx) -> N
         (307, "POST", "POST", "data"), (308, "POST", "POST", "data"), (302, "HEAD", "HEAD", ""), (301, "DELETE", "DELETE", ""),
     ],
 )  # fmt: skip
-async def test_the_method_after_a_redirect_is_httpxs(client, chaos: Chaos, status: int, method: str, expected: str, body: str) -> None:
+async def test_the_method_after_a_redirect_is_httpxs(
+    client, chaos: Chaos, status: int, method: str, expected: str, body: str
+) -> None:
     content = {"content": b"data"} if method in ("POST", "PUT") else {}
-    await client.request(method, chaos.url(f"/redirect?status={status}&to=/json"), follow_redirects=True, **content)
+    await client.request(
+        method, chaos.url(f"/redirect?status={status}&to=/json"), follow_redirects=True, **content
+    )
     seen = chaos.requests("/json")[0]
     assert (seen.method, seen.body.decode()) == (expected, body)
     assert (seen.header("Content-Length") == "4") == bool(body)
 
 
-async def test_credentials_are_dropped_when_a_redirect_leaves_the_origin(client, chaos: Chaos, tls) -> None:
+async def test_credentials_are_dropped_when_a_redirect_leaves_the_origin(
+    client, chaos: Chaos, tls
+) -> None:
     there = tls.plain.url("/ok")
-    await client.get(chaos.url(f"/redirect?to={there}"), headers={"Authorization": "Bearer secret"}, follow_redirects=True)
-    await client.get(chaos.url("/redirect?to=/ok"), headers={"Authorization": "Bearer secret"}, follow_redirects=True)
+    await client.get(
+        chaos.url(f"/redirect?to={there}"),
+        headers={"Authorization": "Bearer secret"},
+        follow_redirects=True,
+    )
+    await client.get(
+        chaos.url("/redirect?to=/ok"),
+        headers={"Authorization": "Bearer secret"},
+        follow_redirects=True,
+    )
     assert tls.plain.requests("/ok")[0].header("Authorization") is None
     assert tls.plain.requests("/ok")[0].header("Host") == tls.plain.authority
     assert chaos.requests("/ok")[0].header("Authorization") == "Bearer secret"
@@ -69,7 +83,9 @@ async def test_a_body_that_was_streamed_cannot_be_redirected(client, chaos: Chao
         yield b"once"
 
     with pytest.raises(llmcurl.StreamConsumed):
-        await client.post(chaos.url("/redirect?status=307&to=/ok"), content=parts(), follow_redirects=True)
+        await client.post(
+            chaos.url("/redirect?status=307&to=/ok"), content=parts(), follow_redirects=True
+        )
 
 
 # -- cookies -----------------------------------------------------------------------------------------------------------
@@ -108,20 +124,31 @@ async def test_cookies_do_not_travel_between_clients(chaos: Chaos) -> None:
 # -- authentication ----------------------------------------------------------------------------------------------------
 
 
-async def test_basic_credentials_come_from_a_pair_or_from_the_url(chaos: Chaos, nginx: Nginx) -> None:
+async def test_basic_credentials_come_from_a_pair_or_from_the_url(
+    chaos: Chaos, nginx: Nginx
+) -> None:
     async with llmcurl.AsyncClient(auth=("user", "s3cret")) as client:
         assert (await client.get(chaos.url("/basic"))).status_code == 200
         assert (await client.get(nginx.http + "/basic")).status_code == 200
         assert (await client.get(chaos.url("/basic"), auth=("user", "wrong"))).status_code == 401
     async with llmcurl.AsyncClient() as client:
         assert (await client.get(chaos.url("/basic"))).status_code == 401
-        assert (await client.get(chaos.url("/basic").replace("http://", "http://user:s3cret@"))).status_code == 200
-        assert (await client.get(chaos.url("/basic"), auth=llmcurl.BasicAuth("user", "s3cret"))).status_code == 200
+        assert (
+            await client.get(chaos.url("/basic").replace("http://", "http://user:s3cret@"))
+        ).status_code == 200
+        assert (
+            await client.get(chaos.url("/basic"), auth=llmcurl.BasicAuth("user", "s3cret"))
+        ).status_code == 200
 
 
 async def test_credentials_outside_ascii_are_sent_as_utf8(client, chaos: Chaos) -> None:
     await client.get(chaos.url("/ok"), auth=("ü", "pä:ss"))
-    assert base64.b64decode(chaos.requests()[0].header("Authorization").removeprefix("Basic ")).decode() == "ü:pä:ss"
+    assert (
+        base64.b64decode(
+            chaos.requests()[0].header("Authorization").removeprefix("Basic ")
+        ).decode()
+        == "ü:pä:ss"
+    )
 
 
 async def test_auth_may_be_a_callable_that_changes_the_request(client, chaos: Chaos) -> None:
@@ -155,7 +182,12 @@ async def test_event_hooks_see_every_request_and_answer_also_on_the_way(chaos: C
     hooks = {"request": [on_request], "response": [on_response]}
     async with llmcurl.AsyncClient(event_hooks=hooks, follow_redirects=True) as client:
         await client.get(chaos.url("/redirect?to=/ok"))
-    assert log == [("request", "/redirect"), ("response", 302), ("request", "/ok"), ("response", 200)]
+    assert log == [
+        ("request", "/redirect"),
+        ("response", 302),
+        ("request", "/ok"),
+        ("response", 200),
+    ]
     assert all(seen.header("X-Hook") == "yes" for seen in chaos.requests())
 
 

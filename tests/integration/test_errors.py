@@ -22,7 +22,9 @@ PROTOCOL = [
 
 
 @pytest.mark.parametrize("path", PROTOCOL)
-async def test_an_answer_against_the_rules_is_a_remote_protocol_error(client, chaos: Chaos, path: str) -> None:
+async def test_an_answer_against_the_rules_is_a_remote_protocol_error(
+    client, chaos: Chaos, path: str
+) -> None:
     async with asyncio.timeout(10):
         with pytest.raises(llmcurl.RemoteProtocolError) as caught:
             await client.get(chaos.url(path))
@@ -40,7 +42,9 @@ async def test_a_reset_is_a_read_error(client, chaos: Chaos, at: str, method: st
     assert chaos.count() == 1
 
 
-async def test_a_reset_while_the_body_is_sent_is_a_network_error_or_the_early_answer(client, chaos: Chaos) -> None:
+async def test_a_reset_while_the_body_is_sent_is_a_network_error_or_the_early_answer(
+    client, chaos: Chaos
+) -> None:
     try:
         response = await client.post(chaos.url("/early?then=rst"), content=b"z" * 50_000_000)
     except llmcurl.NetworkError as error:
@@ -65,15 +69,21 @@ async def test_a_name_that_does_not_exist_is_a_connect_error(client) -> None:
 
 async def test_many_connections_refused_at_once_are_as_many_errors(client) -> None:
     with refused() as nobody:
-        results = await asyncio.gather(*(client.get(f"http://{nobody}/") for _ in range(500)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(client.get(f"http://{nobody}/") for _ in range(500)), return_exceptions=True
+        )
     assert {type(result) for result in results} == {llmcurl.ConnectError}
 
 
-async def test_an_error_carries_request_code_text_phase_elapsed_and_url(client, chaos: Chaos) -> None:
+async def test_an_error_carries_request_code_text_phase_elapsed_and_url(
+    client, chaos: Chaos
+) -> None:
     with pytest.raises(llmcurl.RemoteProtocolError) as caught:
         await client.post(chaos.url("/cut?body=500"), json={})
     error = caught.value
-    assert error.request.method == error.method == "POST" and str(error.request.url) == chaos.url("/cut?body=500")
+    assert error.request.method == error.method == "POST" and str(error.request.url) == chaos.url(
+        "/cut?body=500"
+    )
     assert error.code == 18 and error.curl_text and error.phase == "receive"
     assert 0 < error.elapsed < 5
     assert chaos.authority in str(error)
@@ -81,11 +91,21 @@ async def test_an_error_carries_request_code_text_phase_elapsed_and_url(client, 
 
 @pytest.mark.parametrize(
     ("path", "timeout", "phase"),
-    [("/stall", dict(read=0.1), "wait"), ("/stall?at=body", dict(read=0.1), "receive"), ("/stall?at=upload", dict(write=0.1), "send")],
+    [
+        ("/stall", dict(read=0.1), "wait"),
+        ("/stall?at=body", dict(read=0.1), "receive"),
+        ("/stall?at=upload", dict(write=0.1), "send"),
+    ],
 )
-async def test_a_timeout_tells_the_phase_in_which_it_passed(client, chaos: Chaos, path: str, timeout: dict, phase: str) -> None:
+async def test_a_timeout_tells_the_phase_in_which_it_passed(
+    client, chaos: Chaos, path: str, timeout: dict, phase: str
+) -> None:
     with pytest.raises(llmcurl.TimeoutException) as caught:
-        await client.post(chaos.url(path), content=b"x" * (20_000_000 if phase == "send" else 1), timeout=llmcurl.Timeout(**timeout))
+        await client.post(
+            chaos.url(path),
+            content=b"x" * (20_000_000 if phase == "send" else 1),
+            timeout=llmcurl.Timeout(**timeout),
+        )
     assert caught.value.phase == phase and caught.value.elapsed >= 0.1
 
 
@@ -98,7 +118,9 @@ def everything_in(error: BaseException) -> str:
 
 
 async def test_no_error_text_holds_credentials(chaos: Chaos) -> None:
-    async with llmcurl.AsyncClient(auth=("someone", "hush-1"), headers={"X-Api-Key": "hush-2"}) as client:
+    async with llmcurl.AsyncClient(
+        auth=("someone", "hush-1"), headers={"X-Api-Key": "hush-2"}
+    ) as client:
         with refused() as nobody:
             urls = [
                 f"http://user:hush-3@{nobody}/x?api_key=hush-4",
@@ -110,7 +132,9 @@ async def test_no_error_text_holds_credentials(chaos: Chaos) -> None:
                     await client.get(url, timeout=0.3)
                 assert "hush" not in everything_in(caught.value), url
     with HttpProxy(fail="502") as proxy:
-        async with llmcurl.AsyncClient(proxy=proxy.origin.replace("http://", "http://user:hush-8@")) as client:
+        async with llmcurl.AsyncClient(
+            proxy=proxy.origin.replace("http://", "http://user:hush-8@")
+        ) as client:
             with pytest.raises(llmcurl.TransportError) as caught:
                 await client.get("https://127.0.0.1:1/")
             assert "hush" not in everything_in(caught.value)
@@ -139,20 +163,44 @@ async def test_the_tree_is_httpxs(client) -> None:
 # -- at the call site --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["http://", "http:///path", "http://host:99999/", "http://host:port/", "http://[::1/", "http://ho st/", "http://exa\nmple/", 5])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http:///path",
+        "http://host:99999/",
+        "http://host:port/",
+        "http://[::1/",
+        "http://ho st/",
+        "http://exa\nmple/",
+        5,
+    ],
+)
 async def test_a_bad_url_fails_where_the_call_is_made(client, url: object) -> None:
     with pytest.raises((llmcurl.InvalidURL, llmcurl.UnsupportedProtocol, TypeError)):
         client.get(url)
 
 
-@pytest.mark.parametrize("url", ["/path", "ftp://127.0.0.1/", "file:///etc/passwd", "gopher://127.0.0.1/", "127.0.0.1:80/x", "://x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/path",
+        "ftp://127.0.0.1/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1/",
+        "127.0.0.1:80/x",
+        "://x",
+    ],
+)
 async def test_an_unsupported_protocol_fails_where_the_call_is_made(client, url: str) -> None:
     with pytest.raises((llmcurl.UnsupportedProtocol, llmcurl.InvalidURL)):
         client.get(url)
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
-async def test_header_injection_fails_where_the_call_is_made(client, chaos: Chaos, value: str) -> None:
+async def test_header_injection_fails_where_the_call_is_made(
+    client, chaos: Chaos, value: str
+) -> None:
     for headers in ({"X-A": value}, {value: "x"}, [("X-A", value)], {b"X-A": value.encode()}):
         with pytest.raises((llmcurl.LocalProtocolError, ValueError)):
             client.get(chaos.url("/ok"), headers=headers)
@@ -169,7 +217,9 @@ async def test_header_injection_fails_where_the_call_is_made(client, chaos: Chao
     ],
     ids=lambda options: " and ".join(options),
 )  # fmt: skip
-async def test_an_option_of_a_wrong_type_fails_where_the_call_is_made(client, chaos: Chaos, options: dict) -> None:
+async def test_an_option_of_a_wrong_type_fails_where_the_call_is_made(
+    client, chaos: Chaos, options: dict
+) -> None:
     with pytest.raises((TypeError, ValueError)):
         client.post(chaos.url("/ok"), **options)
     assert chaos.count() == 0

@@ -60,7 +60,9 @@ async def test_gather_makes_no_task(client, chaos: Chaos, tasks_made: list) -> N
     assert [response.json() for response in responses] == [OK] * 50 and tasks_made == []
 
 
-async def test_wait_as_completed_wait_for_and_shield_make_no_task(client, chaos: Chaos, tasks_made: list) -> None:
+async def test_wait_as_completed_wait_for_and_shield_make_no_task(
+    client, chaos: Chaos, tasks_made: list
+) -> None:
     await asyncio.wait([client.get(chaos.url("/ok")) for _ in range(5)])
     await asyncio.shield(client.get(chaos.url("/ok")))
     assert tasks_made == []
@@ -78,7 +80,12 @@ async def test_it_is_a_future_to_asyncio(client, chaos: Chaos) -> None:
     with pytest.raises(asyncio.InvalidStateError):
         call.exception()
     await call
-    assert call.done() and not call.cancelled() and call.exception() is None and call.result().json() == OK
+    assert (
+        call.done()
+        and not call.cancelled()
+        and call.exception() is None
+        and call.result().json() == OK
+    )
 
 
 async def test_its_repr_tells_what_it_is_and_keeps_secrets(client, chaos: Chaos) -> None:
@@ -91,7 +98,11 @@ async def test_its_repr_tells_what_it_is_and_keeps_secrets(client, chaos: Chaos)
 async def test_gather_passes_errors_and_returns_them_on_demand(client, chaos: Chaos) -> None:
     urls = [chaos.url("/ok"), chaos.url("/cut?after=5"), chaos.url("/ok")]
     results = await asyncio.gather(*map(client.get, urls), return_exceptions=True)
-    assert [type(result).__name__ for result in results] == ["Response", "RemoteProtocolError", "Response"]
+    assert [type(result).__name__ for result in results] == [
+        "Response",
+        "RemoteProtocolError",
+        "Response",
+    ]
     with pytest.raises(llmcurl.RemoteProtocolError):
         await asyncio.gather(*map(client.get, urls))
 
@@ -111,7 +122,9 @@ async def test_wait_returns_at_its_timeout(client, chaos: Chaos) -> None:
 
 async def test_as_completed_gives_them_as_they_come(client, chaos: Chaos) -> None:
     calls = [client.get(chaos.url(f"/ok?ms={ms}&n={ms}")) for ms in (240, 20, 130)]
-    order = [str((await following).url).rpartition("=")[2] for following in asyncio.as_completed(calls)]
+    order = [
+        str((await following).url).rpartition("=")[2] for following in asyncio.as_completed(calls)
+    ]
     assert order == ["20", "130", "240"]
 
 
@@ -172,7 +185,9 @@ async def test_gather_of_10_000_finished_and_pending_calls_mixed(client, chaos: 
 # -- callbacks ---------------------------------------------------------------------------------------------------------
 
 
-async def test_callbacks_run_in_order_through_the_loop_with_the_call_as_argument(client, chaos: Chaos) -> None:
+async def test_callbacks_run_in_order_through_the_loop_with_the_call_as_argument(
+    client, chaos: Chaos
+) -> None:
     call, log = client.get(chaos.url("/ok")), []
     call.add_done_callback(lambda done: log.append((1, done is call)))
     call.add_done_callback(lambda done: log.append((2, done is call)))
@@ -230,7 +245,9 @@ async def test_an_exception_in_a_callback_goes_to_the_loops_handler(client, chao
 async def test_a_callback_may_start_and_cancel_calls(client, chaos: Chaos) -> None:
     started, stalled = [], client.get(chaos.url("/stall"))
     first = client.get(chaos.url("/ok"))
-    first.add_done_callback(lambda _: (started.append(client.get(chaos.url("/ok?n=2"))), stalled.cancel()))
+    first.add_done_callback(
+        lambda _: (started.append(client.get(chaos.url("/ok?n=2"))), stalled.cancel())
+    )
     await first
     await asyncio.sleep(0)
     assert (await started[0]).json() == OK
@@ -249,10 +266,17 @@ async def test_a_call_that_nobody_awaits_warns_once(client, chaos: Chaos) -> Non
             await client.get(chaos.url("/ok"))
         gc.collect()
     messages = [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
-    assert len(messages) == 1 and "never awaited" in messages[0] and "GET" in messages[0] and "hush" not in messages[0]
+    assert (
+        len(messages) == 1
+        and "never awaited" in messages[0]
+        and "GET" in messages[0]
+        and "hush" not in messages[0]
+    )
 
 
-async def test_a_call_given_to_gather_or_with_a_callback_or_cancelled_does_not_warn(client, chaos: Chaos) -> None:
+async def test_a_call_given_to_gather_or_with_a_callback_or_cancelled_does_not_warn(
+    client, chaos: Chaos
+) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         waiting = asyncio.gather(client.get(chaos.url("/ok")), client.get(chaos.url("/ok")))

@@ -19,18 +19,25 @@ async def h2(nginx: Nginx, authority):
 
 async def test_http2_is_negotiated_when_asked_for(h2, nginx: Nginx) -> None:
     response = await h2.get(nginx.https2 + "/json")
-    assert (response.http_version, response.status_code, response.reason_phrase) in [("HTTP/2", 200, "OK"), ("HTTP/2", 200, "")]
+    assert (response.http_version, response.status_code, response.reason_phrase) in [
+        ("HTTP/2", 200, "OK"),
+        ("HTTP/2", 200, ""),
+    ]
     assert response.json()["ok"]
 
 
-async def test_http1_is_spoken_when_http2_was_not_asked_for_or_is_not_offered(nginx: Nginx, authority, h2) -> None:
+async def test_http1_is_spoken_when_http2_was_not_asked_for_or_is_not_offered(
+    nginx: Nginx, authority, h2
+) -> None:
     async with llmcurl.AsyncClient(verify=str(authority.ca_file), http2=False) as client:
         assert (await client.get(nginx.https2 + "/json")).http_version == "HTTP/1.1"
     assert (await h2.get(nginx.https + "/json")).http_version == "HTTP/1.1"
     assert (await h2.get(nginx.http + "/json")).http_version == "HTTP/1.1"
 
 
-async def test_a_server_that_takes_no_part_in_alpn_gets_a_connection_for_each_call(authority) -> None:
+async def test_a_server_that_takes_no_part_in_alpn_gets_a_connection_for_each_call(
+    authority,
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*map(str, authority.good))
     with Chaos(tls=context) as server:
@@ -60,7 +67,9 @@ async def test_http2_without_tls_is_spoken_when_http1_is_switched_off(nginx: Ngi
 
 async def test_a_burst_shares_few_connections(h2, nginx: Nginx) -> None:
     before = nginx.accepted()
-    responses = await asyncio.gather(*(h2.get(f"{nginx.https2}/delay?ms=100&n={i}") for i in range(60)))
+    responses = await asyncio.gather(
+        *(h2.get(f"{nginx.https2}/delay?ms=100&n={i}") for i in range(60))
+    )
     assert {response.http_version for response in responses} == {"HTTP/2"}
     assert nginx.accepted() - before <= 2
     await asyncio.gather(*(h2.get(f"{nginx.https2}/delay?ms=50") for _ in range(1000)))
@@ -74,8 +83,13 @@ async def test_a_thousand_answers_are_each_ones_own(h2, nginx: Nginx) -> None:
 
 async def test_bodies_go_both_ways(h2, nginx: Nginx) -> None:
     blob = bytes(range(256)) * 4000
-    responses = await asyncio.gather(*(h2.post(nginx.https2 + "/echo", content=blob) for _ in range(20)))
-    assert all(response.content == blob and response.headers["x-method"] == "POST" for response in responses)
+    responses = await asyncio.gather(
+        *(h2.post(nginx.https2 + "/echo", content=blob) for _ in range(20))
+    )
+    assert all(
+        response.content == blob and response.headers["x-method"] == "POST"
+        for response in responses
+    )
 
     async def parts():
         for _ in range(100):
@@ -85,8 +99,12 @@ async def test_bodies_go_both_ways(h2, nginx: Nginx) -> None:
 
 
 async def test_headers_arrive_without_those_that_http2_forbids(h2, nginx: Nginx) -> None:
-    got = (await h2.get(nginx.https2 + "/headers", headers={"X-Mixed-Case": "yes", "X-Empty": ""})).text.splitlines()
-    assert "x-mixed-case: yes" in got and not any(line.startswith(("connection:", "transfer-encoding:")) for line in got)
+    got = (
+        await h2.get(nginx.https2 + "/headers", headers={"X-Mixed-Case": "yes", "X-Empty": ""})
+    ).text.splitlines()
+    assert "x-mixed-case: yes" in got and not any(
+        line.startswith(("connection:", "transfer-encoding:")) for line in got
+    )
 
 
 async def test_head_204_and_errors_have_no_surprise(h2, nginx: Nginx) -> None:
@@ -105,7 +123,9 @@ async def test_a_stream_arrives_line_by_line_beside_others(h2, nginx: Nginx) -> 
     assert await asyncio.gather(*(one(i) for i in range(1, 41))) == list(range(1, 41))
 
 
-async def test_a_cancelled_stream_leaves_the_others_and_the_connection_alone(h2, nginx: Nginx) -> None:
+async def test_a_cancelled_stream_leaves_the_others_and_the_connection_alone(
+    h2, nginx: Nginx
+) -> None:
     await h2.get(nginx.https2 + "/json")
     before = nginx.accepted()
     for _ in range(5):
@@ -119,7 +139,9 @@ async def test_a_cancelled_stream_leaves_the_others_and_the_connection_alone(h2,
     assert nginx.accepted() - before <= 1
 
 
-async def test_a_stream_closed_early_leaves_the_others_and_the_connection_alone(h2, nginx: Nginx) -> None:
+async def test_a_stream_closed_early_leaves_the_others_and_the_connection_alone(
+    h2, nginx: Nginx
+) -> None:
     """More cancelled bytes than the connection's window has: they must be given back."""
     other = h2.get(nginx.https2 + "/delay?ms=500")
     for _ in range(20):
@@ -137,7 +159,9 @@ async def test_a_paused_stream_does_not_block_its_siblings(h2, nginx: Nginx) -> 
     async with h2.stream("GET", nginx.https2 + "/big") as response:
         await anext(response.aiter_raw())
         await asyncio.sleep(0.1)
-        responses = await asyncio.wait_for(asyncio.gather(*(h2.get(nginx.https2 + "/gzip") for _ in range(20))), 10)
+        responses = await asyncio.wait_for(
+            asyncio.gather(*(h2.get(nginx.https2 + "/gzip") for _ in range(20))), 10
+        )
         assert all(answer.status_code == 200 for answer in responses)
 
 
@@ -152,5 +176,7 @@ async def test_fifty_megabytes_come_down_whole(h2, nginx: Nginx) -> None:
 async def test_no_lane_ever_needed_the_rescue(h2, nginx: Nginx) -> None:
     """A transfer that is never served again would be set free by a net below; the net has caught nothing."""
     for _ in range(5):
-        await asyncio.wait_for(asyncio.gather(*(h2.get(nginx.https2 + "/delay?ms=20") for _ in range(500))), 20)
+        await asyncio.wait_for(
+            asyncio.gather(*(h2.get(nginx.https2 + "/delay?ms=20") for _ in range(500))), 20
+        )
     assert h2.stats()["rescues"] == 0

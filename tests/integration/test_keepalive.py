@@ -22,7 +22,9 @@ async def test_keepalive_is_as_wide_as_the_concurrency_was(client, chaos: Chaos)
     assert chaos.new_connections == 150
 
 
-async def test_connections_are_not_shared_between_origins(client, chaos: Chaos, nginx: Nginx) -> None:
+async def test_connections_are_not_shared_between_origins(
+    client, chaos: Chaos, nginx: Nginx
+) -> None:
     for _ in range(2):
         assert (await client.get(chaos.url("/ok"))).json() == {"ok": True}
         assert (await client.get(nginx.http + "/json")).headers["server"] == "nginx"
@@ -30,7 +32,9 @@ async def test_connections_are_not_shared_between_origins(client, chaos: Chaos, 
 
 
 @pytest.mark.parametrize("path", ["/close", "/http10", "/half-close"])
-async def test_a_connection_that_the_answer_ends_is_not_used_again(client, chaos: Chaos, path: str) -> None:
+async def test_a_connection_that_the_answer_ends_is_not_used_again(
+    client, chaos: Chaos, path: str
+) -> None:
     await client.get(chaos.url(path))
     await client.get(chaos.url("/ok"))
     assert chaos.new_connections == 2
@@ -38,41 +42,59 @@ async def test_a_connection_that_the_answer_ends_is_not_used_again(client, chaos
 
 @pytest.mark.parametrize("do", ["idle-fin", "idle-rst", "idle-408", "idle-408-open"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_connection_that_died_while_idle_is_replaced_without_an_error(client, chaos: Chaos, do: str, method: str) -> None:
+async def test_a_connection_that_died_while_idle_is_replaced_without_an_error(
+    client, chaos: Chaos, do: str, method: str
+) -> None:
     await client.get(chaos.url(f"/then?do={do}"))
     await asyncio.sleep(0.1)  # the server's FIN, RST or 408 arrives meanwhile
-    response = await client.request(method, chaos.url("/json"), content=b"payload" if method == "POST" else None)
+    response = await client.request(
+        method, chaos.url("/json"), content=b"payload" if method == "POST" else None
+    )
     assert response.status_code == 200 and not response.reused
     assert chaos.count("/json") == 1
 
 
 @pytest.mark.parametrize("do", ["idle-fin", "idle-rst", "idle-408"])
-async def test_a_burst_onto_connections_that_die_loses_nothing_and_sends_nothing_twice(client, chaos: Chaos, do: str) -> None:
+async def test_a_burst_onto_connections_that_die_loses_nothing_and_sends_nothing_twice(
+    client, chaos: Chaos, do: str
+) -> None:
     for _ in range(5):
         await asyncio.gather(*(client.get(chaos.url(f"/then?do={do}")) for _ in range(50)))
         await chaos.wait_closed()
-        responses = await asyncio.gather(*(client.post(chaos.url("/json"), json={"a": 1}) for _ in range(50)))
+        responses = await asyncio.gather(
+            *(client.post(chaos.url("/json"), json={"a": 1}) for _ in range(50))
+        )
         assert {response.status_code for response in responses} == {200}
     assert chaos.count("/json") == 250
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 @pytest.mark.parametrize("do", ["next-fin", "next-rst"])
-async def test_an_idempotent_request_on_a_dying_connection_is_replayed_once_on_a_fresh_one(client, chaos: Chaos, method: str, do: str) -> None:
+async def test_an_idempotent_request_on_a_dying_connection_is_replayed_once_on_a_fresh_one(
+    client, chaos: Chaos, method: str, do: str
+) -> None:
     await client.get(chaos.url(f"/then?do={do}"))
-    response = await client.request(method, chaos.url("/ok"), content=b"again" if method == "PUT" else None)
+    response = await client.request(
+        method, chaos.url("/ok"), content=b"again" if method == "PUT" else None
+    )
     assert response.status_code == 200 and not response.reused
-    assert [seen.connection for seen in chaos.requests("/ok")] == [seen.connection + i for i, seen in enumerate([chaos.seen[0]] * 2)]
+    assert [seen.connection for seen in chaos.requests("/ok")] == [
+        seen.connection + i for i, seen in enumerate([chaos.seen[0]] * 2)
+    ]
     assert {seen.body for seen in chaos.requests("/ok")} == {b"again" if method == "PUT" else b""}
 
 
-async def test_a_post_that_the_server_received_before_it_closed_is_not_sent_twice(client, chaos: Chaos) -> None:
+async def test_a_post_that_the_server_received_before_it_closed_is_not_sent_twice(
+    client, chaos: Chaos
+) -> None:
     await client.get(chaos.url("/then?do=next-fin"))
     with pytest.raises(llmcurl.RemoteProtocolError) as caught:
         await client.post(chaos.url("/ok"), json={"bill": "me"})
     assert type(caught.value) is llmcurl.RemoteProtocolError
     assert chaos.count("/ok") == 1
-    assert "not" in str(caught.value) and ("again" in str(caught.value) or "repl" in str(caught.value) or "retr" in str(caught.value))
+    assert "not" in str(caught.value) and (
+        "again" in str(caught.value) or "repl" in str(caught.value) or "retr" in str(caught.value)
+    )
     assert (await client.post(chaos.url("/ok"), json={})).status_code == 200
 
 
@@ -84,7 +106,9 @@ async def test_a_post_on_a_connection_that_is_reset_is_not_sent_twice(client, ch
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_nothing_is_replayed_once_a_byte_of_the_answer_came(client, chaos: Chaos, method: str) -> None:
+async def test_nothing_is_replayed_once_a_byte_of_the_answer_came(
+    client, chaos: Chaos, method: str
+) -> None:
     await client.get(chaos.url("/then?do=next-half"))
     with pytest.raises(llmcurl.RemoteProtocolError):
         await client.request(method, chaos.url("/ok"))
@@ -120,7 +144,9 @@ async def test_a_stream_on_a_dying_connection_follows_the_same_rules(client, cha
     await client.aclose()
 
 
-async def test_a_server_that_always_closes_after_a_request_ends_the_replays(client, chaos: Chaos) -> None:
+async def test_a_server_that_always_closes_after_a_request_ends_the_replays(
+    client, chaos: Chaos
+) -> None:
     await client.get(chaos.url("/then?do=next-fin"))
     with pytest.raises(llmcurl.RemoteProtocolError):
         await client.get(chaos.url("/cut?after=0"))
@@ -128,7 +154,9 @@ async def test_a_server_that_always_closes_after_a_request_ends_the_replays(clie
 
 
 @pytest.mark.parametrize(("after", "times"), [(0, 2), (5, 1)])
-async def test_a_replay_goes_to_a_fresh_connection_although_others_are_idle(client, chaos: Chaos, after: int, times: int) -> None:
+async def test_a_replay_goes_to_a_fresh_connection_although_others_are_idle(
+    client, chaos: Chaos, after: int, times: int
+) -> None:
     await asyncio.gather(*(client.get(chaos.url("/ok?ms=50")) for _ in range(10)))
     assert chaos.new_connections == 10
     with pytest.raises(llmcurl.RemoteProtocolError):

@@ -61,7 +61,17 @@ async def test_a_pool_with_a_wrong_option(config: dict, error: type[Exception]) 
         _native.Pool(reactor, config, NO_TIMEOUTS)
 
 
-@pytest.mark.parametrize("timeouts", [None, (1, 2), (1, 2, 3, 4, "5"), (-1, 0, 0, 0, 0), (1 << 62, 0, 0, 0, 0), (1 << 70, 0, 0, 0, 0)])
+@pytest.mark.parametrize(
+    "timeouts",
+    [
+        None,
+        (1, 2),
+        (1, 2, 3, 4, "5"),
+        (-1, 0, 0, 0, 0),
+        (1 << 62, 0, 0, 0, 0),
+        (1 << 70, 0, 0, 0, 0),
+    ],
+)
 async def test_a_pool_with_wrong_timeouts(timeouts: object) -> None:
     with reactor_here() as reactor, pytest.raises((TypeError, ValueError, OverflowError)):
         _native.Pool(reactor, {}, timeouts)
@@ -214,7 +224,11 @@ async def test_from_another_thread(client, chaos: Chaos) -> None:
     raised: list[BaseException] = []
 
     def use() -> None:
-        for wrong in (call.cancel, lambda: call.add_done_callback(print), lambda: call._feed(b"", True)):
+        for wrong in (
+            call.cancel,
+            lambda: call.add_done_callback(print),
+            lambda: call._feed(b"", True),
+        ):
             try:
                 wrong()
             except RuntimeError as error:
@@ -246,13 +260,20 @@ async def test_a_body_stream_used_wrongly(client, chaos: Chaos) -> None:
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another task"):
             await _read(stream)
-        for wrong in (lambda: stream.add_done_callback(), lambda: stream._expect(1), lambda: stream._expect("1", 2)):
+        for wrong in (
+            lambda: stream.add_done_callback(),
+            lambda: stream._expect(1),
+            lambda: stream._expect("1", 2),
+        ):
             with pytest.raises(TypeError):
                 wrong()
         for wrong in ((-1, 0), (0, -2), (1 << 40, 0)):
             with pytest.raises(ValueError):
                 stream._expect(*wrong)
-        assert stream.remove_done_callback(print) == 0 and stream.get_loop() is asyncio.get_running_loop()
+        assert (
+            stream.remove_done_callback(print) == 0
+            and stream.get_loop() is asyncio.get_running_loop()
+        )
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -268,10 +289,25 @@ async def _read(stream) -> bytes:
 
 
 def test_raw_responses_made_by_hand() -> None:
-    made = _native.RawResponse(200, head=b"h", body=b"b", url="u", method="M", http_version="HTTP/2")
-    assert (made.http_version, made._head, made._body, made._url, made._method) == ("HTTP/2", b"h", b"b", "u", "M")
-    assert _native.RawResponse(200, http_version="HTTP/1.0").http_version == "HTTP/1.0" and len(made._timings) >= 7
-    for wrong in (lambda: _native.RawResponse(), lambda: _native.RawResponse("x"), lambda: _native.RawResponse(200, head="text")):
+    made = _native.RawResponse(
+        200, head=b"h", body=b"b", url="u", method="M", http_version="HTTP/2"
+    )
+    assert (made.http_version, made._head, made._body, made._url, made._method) == (
+        "HTTP/2",
+        b"h",
+        b"b",
+        "u",
+        "M",
+    )
+    assert (
+        _native.RawResponse(200, http_version="HTTP/1.0").http_version == "HTTP/1.0"
+        and len(made._timings) >= 7
+    )
+    for wrong in (
+        lambda: _native.RawResponse(),
+        lambda: _native.RawResponse("x"),
+        lambda: _native.RawResponse(200, head="text"),
+    ):
         with pytest.raises(TypeError):
             wrong()
 

@@ -9,7 +9,9 @@ import pytest
 from servers.chaos import Chaos
 
 
-async def head_of(client, chaos: Chaos, method: str = "post", **options) -> tuple[list[bytes], bytes]:
+async def head_of(
+    client, chaos: Chaos, method: str = "post", **options
+) -> tuple[list[bytes], bytes]:
     """Header lines and body that arrived, of the second of two equal calls: the first makes ready what the second uses."""
     await getattr(client, method)(chaos.url("/echo"), **options)
     response = await getattr(client, method)(chaos.url("/echo"), **options)
@@ -18,7 +20,13 @@ async def head_of(client, chaos: Chaos, method: str = "post", **options) -> tupl
 
 
 async def test_the_second_call_sends_what_the_first_sent(client, chaos: Chaos) -> None:
-    for options in ({"json": {"a": [1, "é"]}}, {"content": b"x"}, {"content": "é"}, {"content": b""}, {}):
+    for options in (
+        {"json": {"a": [1, "é"]}},
+        {"content": b"x"},
+        {"content": "é"},
+        {"content": b""},
+        {},
+    ):
         answers = [await client.post(chaos.url("/echo"), **options) for _ in range(3)]
         assert answers[0].content == answers[1].content == answers[2].content
 
@@ -52,10 +60,14 @@ async def test_wrong_arguments_are_named_on_the_second_call_too(client, chaos: C
         client.post(chaos.url("/ok"), **many)
 
 
-async def test_a_url_may_be_given_by_name_and_a_name_need_not_be_interned(client, chaos: Chaos) -> None:
+async def test_a_url_may_be_given_by_name_and_a_name_need_not_be_interned(
+    client, chaos: Chaos
+) -> None:
     name = "".join(["con", "tent"])  # made at run time
     for _ in range(2):
-        assert (await client.post(url=chaos.url("/echo"), **{name: b"abc"})).content.endswith(b"abc")
+        assert (await client.post(url=chaos.url("/echo"), **{name: b"abc"})).content.endswith(
+            b"abc"
+        )
 
 
 async def test_expect_is_not_sent_whatever_the_size(client, chaos: Chaos) -> None:
@@ -66,7 +78,11 @@ async def test_expect_is_not_sent_whatever_the_size(client, chaos: Chaos) -> Non
 
 
 async def test_accept_is_sent_once_and_as_it_was_asked_for(chaos: Chaos) -> None:
-    for headers, wanted in (({}, [b"accept: */*"]), ({"Accept": "a/b"}, [b"accept: a/b"]), ({"Accept": "*/*"}, [b"accept: */*"])):
+    for headers, wanted in (
+        ({}, [b"accept: */*"]),
+        ({"Accept": "a/b"}, [b"accept: a/b"]),
+        ({"Accept": "*/*"}, [b"accept: */*"]),
+    ):
         async with llmcurl.AsyncClient(headers=headers) as client:
             lines, _ = await head_of(client, chaos)
         assert [line.lower() for line in lines if line.lower().startswith(b"accept:")] == wanted

@@ -12,20 +12,34 @@ from servers.proxies import HttpProxy, SocksProxy
 from servers.sockets import refused
 
 
-async def test_plain_http_goes_through_a_proxy_in_absolute_form(chaos: Chaos, http_proxy: HttpProxy) -> None:
+async def test_plain_http_goes_through_a_proxy_in_absolute_form(
+    chaos: Chaos, http_proxy: HttpProxy
+) -> None:
     async with llmcurl.AsyncClient(proxy=http_proxy.origin) as client:
-        response = await client.post(chaos.url("/json?a=%2F"), content=b"body", headers={"X-A": "b"})
+        response = await client.post(
+            chaos.url("/json?a=%2F"), content=b"body", headers={"X-A": "b"}
+        )
     assert response.json()["body"] == "body"
-    assert http_proxy.asked[0].kind == "POST" and http_proxy.asked[0].target == chaos.url("/json?a=%2F")
+    assert http_proxy.asked[0].kind == "POST" and http_proxy.asked[0].target == chaos.url(
+        "/json?a=%2F"
+    )
     assert chaos.requests()[0].target == "/json?a=%2F" and chaos.requests()[0].header("X-A") == "b"
 
 
-async def test_https_goes_through_a_tunnel_of_which_the_proxy_sees_only_the_target(tls, authority, http_proxy: HttpProxy) -> None:
-    async with llmcurl.AsyncClient(proxy=http_proxy.origin, verify=str(authority.ca_file)) as client:
+async def test_https_goes_through_a_tunnel_of_which_the_proxy_sees_only_the_target(
+    tls, authority, http_proxy: HttpProxy
+) -> None:
+    async with llmcurl.AsyncClient(
+        proxy=http_proxy.origin, verify=str(authority.ca_file)
+    ) as client:
         for _ in range(3):
-            response = await client.get(tls.good.url("/json"), headers={"Authorization": "Bearer secret"})
+            response = await client.get(
+                tls.good.url("/json"), headers={"Authorization": "Bearer secret"}
+            )
             assert response.status_code == 200
-    assert [(asked.kind, asked.target) for asked in http_proxy.asked] == [("CONNECT", tls.good.authority)]
+    assert [(asked.kind, asked.target) for asked in http_proxy.asked] == [
+        ("CONNECT", tls.good.authority)
+    ]
     assert "authorization" not in http_proxy.asked[0].headers
     assert tls.good.new_connections == 1, "a tunnel is used again"
 
@@ -37,19 +51,31 @@ async def test_connections_to_a_proxy_are_used_again(chaos: Chaos, http_proxy: H
     assert http_proxy.connections == 1
 
 
-async def test_credentials_in_the_proxy_url_are_sent_to_the_proxy_only(chaos: Chaos, tls, authority) -> None:
+async def test_credentials_in_the_proxy_url_are_sent_to_the_proxy_only(
+    chaos: Chaos, tls, authority
+) -> None:
     with HttpProxy(auth=("user", "pä:ss")) as proxy:
         url = proxy.origin.replace("http://", "http://user:p%C3%A4%3Ass@")
         async with llmcurl.AsyncClient(proxy=url, verify=str(authority.ca_file)) as client:
             assert (await client.get(chaos.url("/ok"))).status_code == 200
             assert (await client.get(tls.good.url("/ok"))).status_code == 200
-        assert {base64.b64decode(asked.headers["proxy-authorization"][6:]).decode() for asked in proxy.asked} == {"user:pä:ss"}
-    assert all(seen.header("Proxy-Authorization") is None for seen in chaos.requests() + tls.good.requests())
+        assert {
+            base64.b64decode(asked.headers["proxy-authorization"][6:]).decode()
+            for asked in proxy.asked
+        } == {"user:pä:ss"}
+    assert all(
+        seen.header("Proxy-Authorization") is None
+        for seen in chaos.requests() + tls.good.requests()
+    )
 
 
-async def test_a_407_is_an_answer_of_a_forwarding_proxy_and_a_proxy_error_of_a_tunnel(chaos: Chaos, tls) -> None:
+async def test_a_407_is_an_answer_of_a_forwarding_proxy_and_a_proxy_error_of_a_tunnel(
+    chaos: Chaos, tls
+) -> None:
     with HttpProxy(auth=("user", "right")) as proxy:
-        async with llmcurl.AsyncClient(proxy=proxy.origin.replace("http://", "http://user:wrong@")) as client:
+        async with llmcurl.AsyncClient(
+            proxy=proxy.origin.replace("http://", "http://user:wrong@")
+        ) as client:
             assert (await client.get(chaos.url("/ok"))).status_code == 407
             with pytest.raises(llmcurl.ProxyError, match="407"):
                 await client.get(tls.good.url("/ok"))
@@ -64,11 +90,15 @@ async def test_a_502_to_connect_is_a_proxy_error(tls) -> None:
 
 
 @pytest.mark.parametrize("kind", [HttpProxy, SocksProxy])
-async def test_a_proxy_that_hangs_up_is_a_transport_error_and_no_timeout(chaos: Chaos, tls, kind: type) -> None:
+async def test_a_proxy_that_hangs_up_is_a_transport_error_and_no_timeout(
+    chaos: Chaos, tls, kind: type
+) -> None:
     with kind(fail="drop") as proxy:
         async with llmcurl.AsyncClient(proxy=proxy.origin) as client:
             for url in (tls.good.url("/ok"), chaos.url("/ok")):
-                with pytest.raises((llmcurl.ProxyError, llmcurl.NetworkError, llmcurl.RemoteProtocolError)):
+                with pytest.raises(
+                    (llmcurl.ProxyError, llmcurl.NetworkError, llmcurl.RemoteProtocolError)
+                ):
                     await asyncio.wait_for(client.get(url), 5)
     assert chaos.count() == 0
 
@@ -92,15 +122,21 @@ async def test_a_proxy_that_nobody_runs_is_a_connect_error(chaos: Chaos, scheme:
 # -- SOCKS -------------------------------------------------------------------------------------------------------------
 
 
-async def test_socks5h_lets_the_proxy_resolve_the_name(chaos: Chaos, socks_proxy: SocksProxy) -> None:
+async def test_socks5h_lets_the_proxy_resolve_the_name(
+    chaos: Chaos, socks_proxy: SocksProxy
+) -> None:
     async with llmcurl.AsyncClient(proxy=socks_proxy.origin) as client:
         response = await client.get(f"http://only-the-proxy-knows.example:{chaos.port}/json")
     assert ["Host", f"only-the-proxy-knows.example:{chaos.port}"] in response.json()["headers"]
     assert [asked.kind for asked in socks_proxy.asked] == ["domain"]
 
 
-async def test_socks5_carries_tls_and_is_used_again(tls, authority, socks_proxy: SocksProxy) -> None:
-    async with llmcurl.AsyncClient(proxy=socks_proxy.origin.replace("socks5h", "socks5"), verify=str(authority.ca_file)) as client:
+async def test_socks5_carries_tls_and_is_used_again(
+    tls, authority, socks_proxy: SocksProxy
+) -> None:
+    async with llmcurl.AsyncClient(
+        proxy=socks_proxy.origin.replace("socks5h", "socks5"), verify=str(authority.ca_file)
+    ) as client:
         for _ in range(3):
             assert (await client.get(tls.good.url("/ok"))).status_code == 200
     assert [asked.target for asked in socks_proxy.asked] == [tls.good.authority]
@@ -108,9 +144,13 @@ async def test_socks5_carries_tls_and_is_used_again(tls, authority, socks_proxy:
 
 async def test_socks_credentials_are_checked(chaos: Chaos) -> None:
     with SocksProxy(auth=("user", "secret")) as proxy:
-        async with llmcurl.AsyncClient(proxy=proxy.origin.replace("://", "://user:secret@")) as client:
+        async with llmcurl.AsyncClient(
+            proxy=proxy.origin.replace("://", "://user:secret@")
+        ) as client:
             assert (await client.get(chaos.url("/ok"))).status_code == 200
-        async with llmcurl.AsyncClient(proxy=proxy.origin.replace("://", "://user:wrong@")) as client:
+        async with llmcurl.AsyncClient(
+            proxy=proxy.origin.replace("://", "://user:wrong@")
+        ) as client:
             with pytest.raises(llmcurl.ProxyError):
                 await client.get(chaos.url("/ok"))
 
@@ -126,14 +166,18 @@ async def test_a_socks_proxy_that_cannot_connect_is_a_proxy_error(chaos: Chaos) 
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
-async def test_the_environment_names_the_proxy(chaos: Chaos, http_proxy: HttpProxy, monkeypatch, name: str) -> None:
+async def test_the_environment_names_the_proxy(
+    chaos: Chaos, http_proxy: HttpProxy, monkeypatch, name: str
+) -> None:
     monkeypatch.setenv(name, http_proxy.origin)
     async with llmcurl.AsyncClient() as client:
         await client.get(chaos.url("/ok"))
     assert http_proxy.targets() == [chaos.url("/ok")]
 
 
-async def test_https_proxy_is_for_https_only(chaos: Chaos, tls, authority, http_proxy: HttpProxy, monkeypatch) -> None:
+async def test_https_proxy_is_for_https_only(
+    chaos: Chaos, tls, authority, http_proxy: HttpProxy, monkeypatch
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", http_proxy.origin)
     async with llmcurl.AsyncClient(verify=str(authority.ca_file)) as client:
         await client.get(chaos.url("/ok"))
@@ -142,7 +186,9 @@ async def test_https_proxy_is_for_https_only(chaos: Chaos, tls, authority, http_
 
 
 @pytest.mark.parametrize("exempt", ["*", "127.0.0.1", "example.com, 127.0.0.1"])
-async def test_no_proxy_exempts_hosts(chaos: Chaos, http_proxy: HttpProxy, monkeypatch, exempt: str) -> None:
+async def test_no_proxy_exempts_hosts(
+    chaos: Chaos, http_proxy: HttpProxy, monkeypatch, exempt: str
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", http_proxy.origin)
     monkeypatch.setenv("NO_PROXY", exempt)
     async with llmcurl.AsyncClient() as client:
@@ -150,7 +196,9 @@ async def test_no_proxy_exempts_hosts(chaos: Chaos, http_proxy: HttpProxy, monke
     assert http_proxy.connections == 0 and chaos.count() == 1
 
 
-async def test_trust_env_false_ignores_the_environment(chaos: Chaos, http_proxy: HttpProxy, monkeypatch) -> None:
+async def test_trust_env_false_ignores_the_environment(
+    chaos: Chaos, http_proxy: HttpProxy, monkeypatch
+) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, http_proxy.origin)
     async with llmcurl.AsyncClient(trust_env=False) as client:
@@ -158,7 +206,9 @@ async def test_trust_env_false_ignores_the_environment(chaos: Chaos, http_proxy:
     assert http_proxy.connections == 0
 
 
-async def test_an_explicit_proxy_wins_over_the_environment(chaos: Chaos, http_proxy: HttpProxy, monkeypatch) -> None:
+async def test_an_explicit_proxy_wins_over_the_environment(
+    chaos: Chaos, http_proxy: HttpProxy, monkeypatch
+) -> None:
     with refused() as nobody:
         monkeypatch.setenv("HTTP_PROXY", f"http://{nobody}")
         async with llmcurl.AsyncClient(proxy=http_proxy.origin) as client:

@@ -10,7 +10,7 @@ import threading
 import llmcurl
 import pytest
 
-ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}'
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class OneConnection:
@@ -48,7 +48,9 @@ class OneConnection:
 async def test_a_call_may_end_while_its_second_connection_is_being_made(end: str) -> None:
     """Nothing of that attempt stays behind: neither its socket nor its place."""
     with OneConnection() as server:
-        client = llmcurl.AsyncClient(timeout=llmcurl.Timeout(20, total=0.3 if end == "timeout" else None))
+        client = llmcurl.AsyncClient(
+            timeout=llmcurl.Timeout(20, total=0.3 if end == "timeout" else None)
+        )
         assert (await client.get(server.url)).json() == {}
         call = client.get(server.url)
         async with asyncio.timeout(10):

@@ -16,13 +16,17 @@ async def test_an_answer_of_nginx_has_status_headers_json_and_version(client, ng
     response = await client.get(nginx.http + "/json")
     assert response.status_code == 200 and response.is_success
     assert response.reason_phrase == "OK"
-    assert response.headers["content-type"] == response.headers["CONTENT-TYPE"] == "application/json"
+    assert (
+        response.headers["content-type"] == response.headers["CONTENT-TYPE"] == "application/json"
+    )
     assert response.json() == {"ok": True, "text": "café", "numbers": [1, 2, 3]}
     assert response.http_version == "HTTP/1.1"
 
 
 @pytest.mark.parametrize("status", [200, 201, 299, 301, 400, 404, 418, 429, 500, 503, 599])
-async def test_every_status_is_an_answer_and_raise_for_status_makes_it_an_error(client, chaos: Chaos, status: int) -> None:
+async def test_every_status_is_an_answer_and_raise_for_status_makes_it_an_error(
+    client, chaos: Chaos, status: int
+) -> None:
     response = await client.get(chaos.url(f"/ok?status={status}"))
     assert response.status_code == status and response.reason_phrase == "Whatever"
     if status >= 300:
@@ -79,12 +83,16 @@ async def test_informational_answers_are_skipped(client, chaos: Chaos, code: int
     assert "x-info" not in response.headers
 
 
-@pytest.mark.parametrize(("method", "status"), [("GET", 204), ("GET", 304), ("POST", 204), ("HEAD", 200), ("HEAD", 404)])
+@pytest.mark.parametrize(
+    ("method", "status"), [("GET", 204), ("GET", 304), ("POST", 204), ("HEAD", 200), ("HEAD", 404)]
+)
 async def test_an_answer_without_a_body_ends_at_its_headers_whatever_content_length_says(
     client, chaos: Chaos, method: str, status: int
 ) -> None:
     for _ in range(2):
-        response = await asyncio.wait_for(client.request(method, chaos.url(f"/no-body?status={status}")), 3)
+        response = await asyncio.wait_for(
+            client.request(method, chaos.url(f"/no-body?status={status}")), 3
+        )
         assert response.status_code == status and response.content == b""
         assert response.headers["content-length"] == "1000"
     assert chaos.new_connections == 1
@@ -94,7 +102,11 @@ async def test_trailers_stay_out_of_the_headers(client, chaos: Chaos) -> None:
     response = await client.get(chaos.url("/trailers"))
     assert response.content == b"hello" and "x-sum" not in response.headers
     response = await client.get(chaos.url("/byte-by-byte"))
-    assert response.content == b"hello!" and "x-trailer" not in response.headers and response.headers["x-a"] == "b"
+    assert (
+        response.content == b"hello!"
+        and "x-trailer" not in response.headers
+        and response.headers["x-a"] == "b"
+    )
     assert chaos.new_connections == 1
 
 
@@ -107,7 +119,11 @@ async def test_95_kb_of_headers_are_accepted(client, chaos: Chaos) -> None:
 
 async def test_an_http10_answer_ends_with_its_connection(client, chaos: Chaos) -> None:
     response = await client.get(chaos.url("/http10"))
-    assert (response.http_version, response.reason_phrase, response.text) == ("HTTP/1.0", "Fine", "until the end")
+    assert (response.http_version, response.reason_phrase, response.text) == (
+        "HTTP/1.0",
+        "Fine",
+        "until the end",
+    )
 
 
 async def test_a_body_may_end_by_a_half_closed_connection(client, chaos: Chaos) -> None:
@@ -116,20 +132,26 @@ async def test_a_body_may_end_by_a_half_closed_connection(client, chaos: Chaos) 
 
 
 @pytest.mark.parametrize("then", ["drain", "close", "stall"])
-async def test_an_early_answer_is_given_although_the_upload_did_not_end(client, chaos: Chaos, then: str) -> None:
+async def test_an_early_answer_is_given_although_the_upload_did_not_end(
+    client, chaos: Chaos, then: str
+) -> None:
     async with asyncio.timeout(5):
         response = await client.post(chaos.url(f"/early?then={then}"), content=b"z" * 20_000_000)
     assert response.status_code == 413 and response.json() == {"early": True}
 
 
 async def test_an_early_200_lets_the_upload_end(client, chaos: Chaos) -> None:
-    response = await client.post(chaos.url("/early?status=200&then=drain"), content=b"z" * 5_000_000)
+    response = await client.post(
+        chaos.url("/early?status=200&then=drain"), content=b"z" * 5_000_000
+    )
     assert response.status_code == 200
     seen = chaos.requests()[0]
     deadline = time.monotonic() + 5
     while not seen.body_done and seen.gone is None and time.monotonic() < deadline:
         await asyncio.sleep(0.005)
-    assert seen.body_done or seen.gone  # sent to its end, or the connection is given up: never left half way
+    assert (
+        seen.body_done or seen.gone
+    )  # sent to its end, or the connection is given up: never left half way
     assert (await client.get(chaos.url("/ok"))).status_code == 200
 
 
@@ -146,7 +168,12 @@ async def test_reused_tells_whether_the_connection_was_there_before(client, chao
 
 
 async def test_uvicorn_answers_all_shapes(client, asgi) -> None:
-    assert (await client.get(asgi.url("/a?b=c"))).json() == {"method": "GET", "path": "/a", "query": {"b": "c"}, "version": "1.1"}
+    assert (await client.get(asgi.url("/a?b=c"))).json() == {
+        "method": "GET",
+        "path": "/a",
+        "query": {"b": "c"},
+        "version": "1.1",
+    }
     blob = bytes(range(256)) * 4000
     assert (await client.post(asgi.url("/echo"), content=blob)).content == blob
     assert (await client.post(asgi.url("/slow?ms=20"), json={})).json() == {"slow": True}

@@ -127,7 +127,9 @@ async def test_an_exception_in_the_block_closes_the_stream_and_passes(client, ch
 
 
 @pytest.mark.parametrize("cut", ["/cut?body=500", "/cut?body=500&chunked=1"])
-async def test_a_cut_body_gives_what_came_and_then_the_error(client, chaos: Chaos, cut: str) -> None:
+async def test_a_cut_body_gives_what_came_and_then_the_error(
+    client, chaos: Chaos, cut: str
+) -> None:
     got = b""
     with pytest.raises(llmcurl.RemoteProtocolError):
         async with client.stream("GET", chaos.url(cut)) as response:
@@ -145,7 +147,9 @@ async def test_an_error_before_the_headers_is_raised_on_entering(client, chaos: 
 
 
 async def test_a_stream_may_also_come_from_send(client, chaos: Chaos) -> None:
-    response = await client.send(client.build_request("GET", chaos.url("/drip?n=3&ms=1&size=4")), stream=True)
+    response = await client.send(
+        client.build_request("GET", chaos.url("/drip?n=3&ms=1&size=4")), stream=True
+    )
     try:
         assert b"".join(await collect(response.aiter_raw())) == b"x" * 12
     finally:
@@ -153,7 +157,9 @@ async def test_a_stream_may_also_come_from_send(client, chaos: Chaos) -> None:
 
 
 async def test_redirects_are_followed_before_the_stream_begins(client, chaos: Chaos) -> None:
-    async with client.stream("GET", chaos.url("/redirect?to=/drip%3Fn%3D2"), follow_redirects=True) as response:
+    async with client.stream(
+        "GET", chaos.url("/redirect?to=/drip%3Fn%3D2"), follow_redirects=True
+    ) as response:
         assert len(response.history) == 1
         assert await response.aread() == b"x" * 20
 
@@ -167,7 +173,9 @@ async def test_500_streams_at_once_keep_their_bytes_apart(client, nginx: Nginx) 
     assert all(await asyncio.gather(*(one(i) for i in range(500))))
 
 
-async def test_a_stream_left_open_when_the_client_closes_fails_and_never_hangs(chaos: Chaos) -> None:
+async def test_a_stream_left_open_when_the_client_closes_fails_and_never_hangs(
+    chaos: Chaos,
+) -> None:
     client = llmcurl.AsyncClient()
     stack = client.stream("GET", chaos.url("/stall?at=body"))
     response = await stack.__aenter__()

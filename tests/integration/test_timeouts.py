@@ -47,16 +47,22 @@ async def test_a_tls_handshake_that_hangs_is_a_connect_timeout(client) -> None:
 async def test_a_proxy_that_hangs_at_connect_is_a_connect_timeout(tls, authority) -> None:
     for proxy in (HttpProxy(fail="stall"), SocksProxy(fail="stall")):
         with proxy:
-            async with llmcurl.AsyncClient(proxy=proxy.origin, verify=str(authority.ca_file)) as client:
+            async with llmcurl.AsyncClient(
+                proxy=proxy.origin, verify=str(authority.ca_file)
+            ) as client:
                 with within(0.25, 1.0), pytest.raises(llmcurl.ConnectTimeout):
                     await client.get(tls.good.url("/ok"), timeout=only(connect=0.25))
 
 
 async def test_time_in_the_queue_does_not_eat_the_connect_timeout(chaos: Chaos) -> None:
-    limits = llmcurl.Limits(max_connections=1, max_keepalive_connections=0)  # so every call connects
+    limits = llmcurl.Limits(
+        max_connections=1, max_keepalive_connections=0
+    )  # so every call connects
     async with llmcurl.AsyncClient(limits=limits, timeout=only(connect=0.3, read=5)) as client:
         with within(0.8, 3):
-            responses = await asyncio.gather(*(client.get(chaos.url("/ok?ms=100")) for _ in range(8)))
+            responses = await asyncio.gather(
+                *(client.get(chaos.url("/ok?ms=100")) for _ in range(8))
+            )
     assert all(response.status_code == 200 for response in responses)
 
 
@@ -68,13 +74,17 @@ async def test_a_slow_server_is_not_a_slow_connect(client, chaos: Chaos) -> None
 
 
 @pytest.mark.parametrize("at", ["request", "line", "head", "headers", "body"])
-async def test_silence_anywhere_in_the_answer_is_a_read_timeout(client, chaos: Chaos, at: str) -> None:
+async def test_silence_anywhere_in_the_answer_is_a_read_timeout(
+    client, chaos: Chaos, at: str
+) -> None:
     with within(0.2, 0.9), pytest.raises(llmcurl.ReadTimeout):
         await client.get(chaos.url(f"/stall?at={at}"), timeout=only(read=0.2))
     await chaos.wait_for_disconnect("/stall")
 
 
-async def test_the_read_timeout_is_the_longest_silence_not_the_whole_answer(client, chaos: Chaos) -> None:
+async def test_the_read_timeout_is_the_longest_silence_not_the_whole_answer(
+    client, chaos: Chaos
+) -> None:
     with within(0.5, 2):
         response = await client.get(chaos.url("/drip?n=10&ms=50"), timeout=only(read=0.25))
     assert len(response.content) == 100
@@ -86,7 +96,9 @@ async def test_bytes_of_the_head_reset_the_read_timeout_too(client, chaos: Chaos
 
 
 async def test_the_read_timeout_holds_in_a_stream(client, chaos: Chaos) -> None:
-    async with client.stream("GET", chaos.url("/stall?at=body"), timeout=only(read=0.2)) as response:
+    async with client.stream(
+        "GET", chaos.url("/stall?at=body"), timeout=only(read=0.2)
+    ) as response:
         got = b""
         with within(0.15, 0.9), pytest.raises(llmcurl.ReadTimeout):
             async for piece in response.aiter_bytes():
@@ -94,9 +106,15 @@ async def test_the_read_timeout_holds_in_a_stream(client, chaos: Chaos) -> None:
     assert got == b"x" * 500
 
 
-async def test_the_read_timeout_does_not_run_while_the_request_is_sent(client, chaos: Chaos) -> None:
-    response = await client.post(chaos.url("/sink?rate=150000"), content=b"x" * 30_000_000, timeout=only(read=1))
-    assert response.text == "30000000"  # two seconds, of which the last half second is in the kernel's buffers
+async def test_the_read_timeout_does_not_run_while_the_request_is_sent(
+    client, chaos: Chaos
+) -> None:
+    response = await client.post(
+        chaos.url("/sink?rate=150000"), content=b"x" * 30_000_000, timeout=only(read=1)
+    )
+    assert (
+        response.text == "30000000"
+    )  # two seconds, of which the last half second is in the kernel's buffers
 
 
 async def test_the_read_timeout_holds_on_http2(nginx: Nginx, authority) -> None:
@@ -111,9 +129,13 @@ async def test_the_read_timeout_holds_on_http2(nginx: Nginx, authority) -> None:
 # -- write -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_takes_no_more_of_a_body_is_a_write_timeout(client, chaos: Chaos) -> None:
+async def test_a_server_that_takes_no_more_of_a_body_is_a_write_timeout(
+    client, chaos: Chaos
+) -> None:
     with within(0.2, 1.5), pytest.raises(llmcurl.WriteTimeout):
-        await client.post(chaos.url("/stall?at=upload"), content=b"x" * 50_000_000, timeout=only(write=0.2))
+        await client.post(
+            chaos.url("/stall?at=upload"), content=b"x" * 50_000_000, timeout=only(write=0.2)
+        )
     await chaos.wait_for_disconnect("/stall")
 
 
@@ -132,12 +154,16 @@ async def test_a_generator_that_takes_its_time_is_no_timeout(client, chaos: Chao
             await asyncio.sleep(0.3)
             yield b"x" * 10
 
-    response = await client.post(chaos.url("/sink"), content=parts(), timeout=only(write=0.15, read=0.15, connect=0.15))
+    response = await client.post(
+        chaos.url("/sink"), content=parts(), timeout=only(write=0.15, read=0.15, connect=0.15)
+    )
     assert response.text == "30"
 
 
 async def test_a_slow_upload_that_moves_is_no_write_timeout(client, chaos: Chaos) -> None:
-    response = await client.post(chaos.url("/sink?rate=200000"), content=b"x" * 12_000_000, timeout=only(write=0.3))
+    response = await client.post(
+        chaos.url("/sink?rate=200000"), content=b"x" * 12_000_000, timeout=only(write=0.3)
+    )
     assert response.text == "12000000"
 
 
@@ -154,7 +180,9 @@ async def test_waiting_for_a_turn_longer_than_pool_is_a_pool_timeout(chaos: Chao
 
 
 async def test_without_pool_a_call_waits_its_turn_for_as_long_as_it_takes(chaos: Chaos) -> None:
-    async with llmcurl.AsyncClient(limits=llmcurl.Limits(max_connections=2), timeout=Timeout(read=0.5, connect=0.5)) as client:
+    async with llmcurl.AsyncClient(
+        limits=llmcurl.Limits(max_connections=2), timeout=Timeout(read=0.5, connect=0.5)
+    ) as client:
         with within(0.95, 4):
             await asyncio.gather(*(client.get(chaos.url("/ok?ms=100")) for _ in range(20)))
 
@@ -169,7 +197,9 @@ async def test_total_ends_a_call_that_moves_all_the_time(client, chaos: Chaos) -
 
 
 async def test_total_counts_the_queue_and_the_redirects(chaos: Chaos) -> None:
-    async with llmcurl.AsyncClient(limits=llmcurl.Limits(max_connections=1), follow_redirects=True, max_redirects=10**6) as client:
+    async with llmcurl.AsyncClient(
+        limits=llmcurl.Limits(max_connections=1), follow_redirects=True, max_redirects=10**6
+    ) as client:
         with within(0.3, 1.0), pytest.raises(llmcurl.TotalTimeout):
             await client.get(chaos.url("/redirect"), timeout=Timeout(total=0.3))
         async with client.stream("GET", chaos.url("/drip?n=1000&ms=5")):
@@ -179,7 +209,9 @@ async def test_total_counts_the_queue_and_the_redirects(chaos: Chaos) -> None:
 
 async def test_total_ends_a_stream(client, chaos: Chaos) -> None:
     with within(0.3, 1.0), pytest.raises(llmcurl.TotalTimeout):
-        async with client.stream("GET", chaos.url("/drip?n=1000&ms=10"), timeout=Timeout(total=0.3)) as response:
+        async with client.stream(
+            "GET", chaos.url("/drip?n=1000&ms=10"), timeout=Timeout(total=0.3)
+        ) as response:
             async for _ in response.aiter_bytes():
                 pass
 
@@ -208,7 +240,11 @@ async def test_a_timeout_of_zero_is_at_once_and_not_for_ever(client, chaos: Chao
 async def test_a_thousand_deadlines_pass_on_time(client, nginx: Nginx) -> None:
     with within(0.3, 2.5):
         results = await asyncio.gather(
-            *(client.get(nginx.http + "/delay?ms=5000", timeout=only(read=0.3 + i % 10 / 20)) for i in range(1000)), return_exceptions=True
+            *(
+                client.get(nginx.http + "/delay?ms=5000", timeout=only(read=0.3 + i % 10 / 20))
+                for i in range(1000)
+            ),
+            return_exceptions=True,
         )
     assert {type(result) for result in results} == {llmcurl.ReadTimeout}
 

@@ -18,7 +18,9 @@ async def test_a_ca_file_verifies_the_server(tls, authority) -> None:
     async with trusting(authority) as client:
         for _ in range(2):
             assert (await client.get(tls.good.url("/ok"))).json() == {"ok": True}
-        assert (await client.get(tls.good.url("/ok").replace("127.0.0.1", "localhost"))).status_code == 200
+        assert (
+            await client.get(tls.good.url("/ok").replace("127.0.0.1", "localhost"))
+        ).status_code == 200
     assert tls.good.new_connections == 2
 
 
@@ -53,8 +55,13 @@ async def test_another_ca_does_not_do(tls, authority) -> None:
             await client.get(tls.good.url("/ok"))
 
 
-async def test_two_clients_with_different_trust_do_not_share_connections_or_stores(tls, authority) -> None:
-    async with trusting(authority) as one, llmcurl.AsyncClient(verify=str(authority.other_ca_file)) as other:
+async def test_two_clients_with_different_trust_do_not_share_connections_or_stores(
+    tls, authority
+) -> None:
+    async with (
+        trusting(authority) as one,
+        llmcurl.AsyncClient(verify=str(authority.other_ca_file)) as other,
+    ):
         for _ in range(3):
             assert (await one.get(tls.good.url("/ok"))).status_code == 200
             with pytest.raises(llmcurl.ConnectError):
@@ -104,7 +111,9 @@ async def test_a_client_certificate_is_shown_from_two_files_or_from_one(tls, aut
 
 
 @pytest.mark.parametrize("who", [None, "stranger"])
-async def test_a_missing_or_foreign_client_certificate_is_refused(tls, authority, who: str | None) -> None:
+async def test_a_missing_or_foreign_client_certificate_is_refused(
+    tls, authority, who: str | None
+) -> None:
     cert = tuple(map(str, getattr(authority, who))) if who else None
     async with trusting(authority, cert=cert) as client:
         with pytest.raises(llmcurl.ConnectError):
@@ -132,8 +141,13 @@ async def test_a_promised_length_is_not_cut_short_by_a_missing_close_notify(tls,
             await client.get(tls.good.url("/no-notify?length=1000"))
 
 
-@pytest.mark.parametrize("path", ["/cut?after=0", "/cut?body=500", "/cut?body=500&chunked=1", "/garbage?sort=ssh&close=1"])
-async def test_what_goes_wrong_inside_tls_has_the_same_class_as_outside(tls, authority, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    ["/cut?after=0", "/cut?body=500", "/cut?body=500&chunked=1", "/garbage?sort=ssh&close=1"],
+)
+async def test_what_goes_wrong_inside_tls_has_the_same_class_as_outside(
+    tls, authority, path: str
+) -> None:
     async with trusting(authority) as client:
         with pytest.raises(llmcurl.RemoteProtocolError):
             await client.get(tls.good.url(path))
@@ -156,8 +170,12 @@ async def test_a_stale_tls_connection_is_replaced(tls, authority, do: str) -> No
 async def test_two_hundred_verified_connections_open_at_once(nginx: Nginx, authority) -> None:
     async with trusting(authority) as client:
         before = nginx.accepted()
-        responses = await asyncio.gather(*(client.get(nginx.https + "/delay?ms=2000") for _ in range(200)))
-        assert {(response.status_code, response.http_version) for response in responses} == {(200, "HTTP/1.1")}
+        responses = await asyncio.gather(
+            *(client.get(nginx.https + "/delay?ms=2000") for _ in range(200))
+        )
+        assert {(response.status_code, response.http_version) for response in responses} == {
+            (200, "HTTP/1.1")
+        }
         assert nginx.accepted() - before == 200
         assert all(response.timings.tls >= 0 for response in responses if not response.reused)
 
@@ -165,5 +183,7 @@ async def test_two_hundred_verified_connections_open_at_once(nginx: Nginx, autho
 async def test_large_bodies_pass_through_tls_unchanged(nginx: Nginx, authority) -> None:
     blob = bytes(range(256)) * 20_000
     async with trusting(authority) as client:
-        responses = await asyncio.gather(*(client.post(nginx.https + "/echo", content=blob) for _ in range(10)))
+        responses = await asyncio.gather(
+            *(client.post(nginx.https + "/echo", content=blob) for _ in range(10))
+        )
     assert all(response.content == blob for response in responses)

@@ -14,13 +14,33 @@ logging.getLogger("llmcurl").addHandler(logging.NullHandler())  # a slow machine
 """
 
 
-def run(script: str, *arguments: str, prelude: str = PRELUDE, timeout: float = 60, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+def run(
+    script: str,
+    *arguments: str,
+    prelude: str = PRELUDE,
+    timeout: float = 60,
+    options: tuple[str, ...] = (),
+) -> subprocess.CompletedProcess:
     """The finished process; `sys.argv[1:]` are the arguments."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     # Python 3.12 and newer warn of any fork beside another thread, such as the loop's watcher, and
     # 3.14 of subinterpreters that are left
-    quiet = ("-W", "ignore:This process:DeprecationWarning", "-W", "ignore:remaining:RuntimeWarning")
-    command = [sys.executable, "-X", "faulthandler", *quiet, *options, "-c", prelude + textwrap.dedent(script), *arguments]
+    quiet = (
+        "-W",
+        "ignore:This process:DeprecationWarning",
+        "-W",
+        "ignore:remaining:RuntimeWarning",
+    )
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        *quiet,
+        *options,
+        "-c",
+        prelude + textwrap.dedent(script),
+        *arguments,
+    ]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
 
 

@@ -47,9 +47,22 @@ SCRIPT = """
 
 
 @pytest.mark.no_asan
-@pytest.mark.parametrize("order", list(itertools.permutations(["ssl", "pycurl", "llmcurl"])), ids="-".join)
-def test_pycurl_and_ssl_work_in_the_same_process_whoever_comes_first(nginx, authority, order) -> None:
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(["ssl", "pycurl", "llmcurl"])), ids="-".join
+)
+def test_pycurl_and_ssl_work_in_the_same_process_whoever_comes_first(
+    nginx, authority, order
+) -> None:
     pytest.importorskip("pycurl", exc_type=ImportError)
-    command = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(SCRIPT), f"{nginx.https2}/json", str(authority.ca_file), *order]
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-c",
+        textwrap.dedent(SCRIPT),
+        f"{nginx.https2}/json",
+        str(authority.ca_file),
+        *order,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -69,5 +69,7 @@ def test_calls_wait_for_descriptors_that_others_will_give_back() -> None:
 
 
 def test_without_any_the_error_names_the_limit_and_how_to_raise_it() -> None:
-    said = _run("import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))\n" + _NONE)
+    said = _run(
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))\n" + _NONE
+    )
     assert "RLIMIT_NOFILE is 256" in said and "ulimit -n" in said

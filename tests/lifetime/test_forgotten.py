@@ -53,18 +53,26 @@ async def test_a_response_outlives_its_client(chaos: Chaos) -> None:
         response = await client.get(chaos.url("/encoded?as=gzip"))
     del client
     gc.collect()
-    assert response.text.startswith("hello") and response.request.method == "GET" and response.headers["content-type"]
+    assert (
+        response.text.startswith("hello")
+        and response.request.method == "GET"
+        and response.headers["content-type"]
+    )
 
 
 async def test_a_forgotten_stream_closes_its_connection(client, chaos: Chaos) -> None:
-    response = await client.send(client.build_request("GET", chaos.url("/stall?at=body")), stream=True)
+    response = await client.send(
+        client.build_request("GET", chaos.url("/stall?at=body")), stream=True
+    )
     assert response.status_code == 200
     del response
     gc.collect()
     await chaos.wait_for_disconnect("/stall")
 
 
-async def test_a_forgotten_iterator_closes_its_connection_when_the_stream_is_left(client, chaos: Chaos) -> None:
+async def test_a_forgotten_iterator_closes_its_connection_when_the_stream_is_left(
+    client, chaos: Chaos
+) -> None:
     async with client.stream("GET", chaos.url("/drip?n=10000&ms=2")) as response:
         iterator = response.aiter_bytes()
         await anext(iterator)
@@ -93,7 +101,9 @@ async def test_a_client_may_be_closed_with_calls_in_flight_and_in_the_queue(chao
     await chaos.wait_for_request("/stall", 5)
     await asyncio.wait_for(client.aclose(), 5)
     results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
-    assert all(isinstance(result, (RuntimeError, llmcurl.TransportError)) for result in results), results
+    assert all(isinstance(result, (RuntimeError, llmcurl.TransportError)) for result in results), (
+        results
+    )
     await chaos.wait_for_disconnect("/stall", 5)
 
 

@@ -33,7 +33,9 @@ assert asyncio.run(some(10)) == 10
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_fork_inside_a_running_loop_leaves_the_parents_calls_alone(nginx: Nginx, loop: str) -> None:
+def test_a_fork_inside_a_running_loop_leaves_the_parents_calls_alone(
+    nginx: Nginx, loop: str
+) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     script = (
@@ -92,7 +94,9 @@ asyncio.run(main())
     silent(script, nginx.http)
 
 
-def test_multiprocessing_with_fork_works_from_a_program_that_has_used_a_client(nginx: Nginx) -> None:
+def test_multiprocessing_with_fork_works_from_a_program_that_has_used_a_client(
+    nginx: Nginx,
+) -> None:
     script = (
         CHILD
         + """
@@ -109,7 +113,9 @@ if __name__ == "__main__":
     silent(script, nginx.http)
 
 
-def test_a_grandchild_works_too_and_tls_connections_survive_their_copies(nginx: Nginx, authority) -> None:
+def test_a_grandchild_works_too_and_tls_connections_survive_their_copies(
+    nginx: Nginx, authority
+) -> None:
     script = """
 base = sys.argv[1]
 client = llmcurl.AsyncClient(verify=sys.argv[2])

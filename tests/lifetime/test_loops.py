@@ -29,7 +29,9 @@ def run(coroutine, factory):
 
 
 @each_loop
-def test_one_client_serves_two_runs_and_the_first_leaves_no_connection_behind(chaos: Chaos, factory) -> None:
+def test_one_client_serves_two_runs_and_the_first_leaves_no_connection_behind(
+    chaos: Chaos, factory
+) -> None:
     client = llmcurl.AsyncClient()
 
     async def main():
@@ -38,13 +40,18 @@ def test_one_client_serves_two_runs_and_the_first_leaves_no_connection_behind(ch
     for _ in range(3):
         assert run(main(), factory) == [200] * 3
         gc.collect()
-        until_sync(lambda: chaos.open <= chaos._open_before, what="the connection of the closed loop closed")
+        until_sync(
+            lambda: chaos.open <= chaos._open_before,
+            what="the connection of the closed loop closed",
+        )
     assert chaos.new_connections == 3
     run(client.aclose(), factory)
 
 
 @each_loop
-def test_a_client_made_before_any_loop_works_and_async_with_closes_it(chaos: Chaos, factory) -> None:
+def test_a_client_made_before_any_loop_works_and_async_with_closes_it(
+    chaos: Chaos, factory
+) -> None:
     client = llmcurl.AsyncClient()
 
     async def main():
@@ -65,7 +72,9 @@ def test_a_loop_that_closes_with_calls_in_flight_drops_them(chaos: Chaos, factor
 
     run(main(), factory)
     chaos.wait_for_disconnect_sync("/stall", 21)
-    assert not any(call.done() and not call.cancelled() and call.exception() is None for call in calls)
+    assert not any(
+        call.done() and not call.cancelled() and call.exception() is None for call in calls
+    )
     del calls[:]
 
     async def again() -> int:
@@ -134,7 +143,9 @@ def test_one_client_serves_eight_loops_in_eight_threads_at_once(nginx: Nginx, fa
 
 
 @each_loop
-def test_a_client_closed_in_one_thread_while_another_uses_it_ends_cleanly(nginx: Nginx, factory) -> None:
+def test_a_client_closed_in_one_thread_while_another_uses_it_ends_cleanly(
+    nginx: Nginx, factory
+) -> None:
     client, outcome = llmcurl.AsyncClient(), []
     started = threading.Event()
 
@@ -149,7 +160,12 @@ def test_a_client_closed_in_one_thread_while_another_uses_it_ends_cleanly(nginx:
     run(client.aclose(), factory)
     thread.join(30)
     assert not thread.is_alive() and len(outcome) == 20
-    assert all(isinstance(result, (llmcurl.Response, RuntimeError, llmcurl.TransportError, asyncio.CancelledError)) for result in outcome)
+    assert all(
+        isinstance(
+            result, (llmcurl.Response, RuntimeError, llmcurl.TransportError, asyncio.CancelledError)
+        )
+        for result in outcome
+    )
 
 
 def test_a_hundred_short_loops_leave_nothing(chaos: Chaos) -> None:
@@ -168,7 +184,9 @@ def test_freeing_everything_needs_no_loop(chaos: Chaos) -> None:
 
     async def main():
         client = llmcurl.AsyncClient()
-        response = await client.send(client.build_request("GET", chaos.url("/stall?at=body")), stream=True)
+        response = await client.send(
+            client.build_request("GET", chaos.url("/stall?at=body")), stream=True
+        )
         call = client.get(chaos.url("/stall"))
         call.add_done_callback(lambda _: None)
         done = await client.get(chaos.url("/ok"))

@@ -31,7 +31,10 @@ asyncio.run(main())
 
 
 def test_a_subinterpreter_makes_calls_and_dies(chaos: Chaos) -> None:
-    silent(INTERPRETERS + "one = create(); execute(one, CODE); _interpreters.destroy(one)", chaos.origin)
+    silent(
+        INTERPRETERS + "one = create(); execute(one, CODE); _interpreters.destroy(one)",
+        chaos.origin,
+    )
     assert chaos.count("/ok") == 10
 
 
@@ -52,4 +55,8 @@ exec(CODE, {})
 
 
 def test_a_subinterpreter_left_alive_is_no_trouble_at_exit(chaos: Chaos) -> None:
-    silent(INTERPRETERS + "execute(create(), CODE.replace('asyncio.run(main())', 'client = llmcurl.AsyncClient()'))", chaos.origin)
+    silent(
+        INTERPRETERS
+        + "execute(create(), CODE.replace('asyncio.run(main())', 'client = llmcurl.AsyncClient()'))",
+        chaos.origin,
+    )

@@ -30,12 +30,33 @@ def address(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [PYTHON, "-m", "llama_cpp.server", "--model", home / "tiny.gguf", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--n_ctx", "256", "--n_threads", "1", "--chat_format", "chatml", "--logits_all", "true"]
+    command = [
+        PYTHON,
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        home / "tiny.gguf",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    command += [
+        "--n_ctx",
+        "256",
+        "--n_threads",
+        "1",
+        "--chat_format",
+        "chatml",
+        "--logits_all",
+        "true",
+    ]
     log = home / "log"
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=env, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=env, stdin=subprocess.DEVNULL
+        )
     try:
         end = time.monotonic() + 60
         while True:
@@ -66,10 +87,17 @@ async def test_an_answer(llm):
 @pytest.mark.parametrize("prompt", ["the sky", "a blue sky", "sky " * 20])
 async def test_the_same_events_as_anothers_reading(llm, address, prompt):
     """The bytes of the stream, split and decoded by json and str alone, say the same."""
-    body = {"messages": [{"role": "user", "content": prompt}], "stream": True, "max_tokens": 60, "temperature": 0}
+    body = {
+        "messages": [{"role": "user", "content": prompt}],
+        "stream": True,
+        "max_tokens": 60,
+        "temperature": 0,
+    }
     async with AsyncClient() as client:
         raw = (await client.post(f"{address}/chat/completions", json=body, timeout=60)).content
-    events = [json.loads(line[6:]) for line in raw.decode().split("\n") if line.startswith("data: {")]
+    events = [
+        json.loads(line[6:]) for line in raw.decode().split("\n") if line.startswith("data: {")
+    ]
     wanted = [text for event in events if (text := event["choices"][0]["delta"].get("content"))]
     async with llm.stream(prompt, max_tokens=60, temperature=0) as stream:
         found = [text async for text in stream.text_stream]
@@ -85,7 +113,9 @@ async def test_logprobs(llm):
 
 async def test_schema(llm):
     schema = {"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}
-    reply = await llm.chat("x", max_tokens=60, response_format={"type": "json_object", "schema": schema})
+    reply = await llm.chat(
+        "x", max_tokens=60, response_format={"type": "json_object", "schema": schema}
+    )
     if reply.finish_reason == "stop":  # a model of noise may not come to the end of its JSON
         assert set(reply.parse(dict)) == {"n"}
 
@@ -100,7 +130,9 @@ async def test_leaving_early_lets_the_next_one_in(llm):
 
 
 async def test_several_at_once(llm):
-    replies = await asyncio.gather(*(llm.chat("the sky", max_tokens=8, temperature=0) for _ in range(4)))
+    replies = await asyncio.gather(
+        *(llm.chat("the sky", max_tokens=8, temperature=0) for _ in range(4))
+    )
     assert len({reply.text for reply in replies}) == 1
 
 

@@ -61,7 +61,9 @@ def tidy():
     gc.collect()
 
 
-async def ours(provider: str, mock: Any, messages: Any, stream: bool = False, **params: Any) -> None:
+async def ours(
+    provider: str, mock: Any, messages: Any, stream: bool = False, **params: Any
+) -> None:
     async with make(provider, mock) as llm:
         if stream:
             async with llm.stream(messages, **params) as found:
@@ -87,7 +89,11 @@ def same(mock: Any, *names: str) -> dict[str, Any]:
 
 
 #: Fields that google-genai writes in snake case; the API takes both.
-CAMEL = {"mime_type": "mimeType", "file_uri": "fileUri", "parameters_json_schema": "parametersJsonSchema"}
+CAMEL = {
+    "mime_type": "mimeType",
+    "file_uri": "fileUri",
+    "parameters_json_schema": "parametersJsonSchema",
+}
 
 
 def tidied(value: Any) -> Any:
@@ -135,7 +141,9 @@ class TestOpenAI:
         )  # fmt: skip
         await read(found, stream)
         message = {"role": "user", "content": [image(URL)]}
-        await ours("openai", mock_llm, message, stream, tools=[TOOL], tool_choice="weather", **extra)
+        await ours(
+            "openai", mock_llm, message, stream, tools=[TOOL], tool_choice="weather", **extra
+        )
         same(mock_llm)
 
     async def test_a_schema(self, mock_llm, client):
@@ -223,7 +231,9 @@ class TestAnthropic:
         )  # fmt: skip
         await read(found, stream)
         params = {"max_tokens": 2000, "stop": ["END"], "thinking": thinking}
-        await ours("anthropic", mock_llm, TALK, stream, tools=[TOOL], tool_choice="required", **params)
+        await ours(
+            "anthropic", mock_llm, TALK, stream, tools=[TOOL], tool_choice="required", **params
+        )
         same(mock_llm, "authorization", "x-api-key", "anthropic-version")
 
     async def test_a_named_tool_and_an_image_by_url(self, mock_llm, client):
@@ -234,14 +244,19 @@ class TestAnthropic:
             tools=[tool], tool_choice={"type": "tool", "name": "weather"},
         )  # fmt: skip
         message = {"role": "user", "content": [image(URL)]}
-        await ours("anthropic", mock_llm, message, tools=[TOOL], tool_choice="weather", max_tokens=9)
+        await ours(
+            "anthropic", mock_llm, message, tools=[TOOL], tool_choice="weather", max_tokens=9
+        )
         same(mock_llm)
 
     async def test_a_schema(self, mock_llm, client):
         schema = {key: value for key, value in SCHEMA.items() if key != "title"}
         form = {"format": {"type": "json_schema", "schema": schema}}
         await client.messages.create(
-            model="mock-1", messages=[{"role": "user", "content": "x"}], max_tokens=9, output_config=form
+            model="mock-1",
+            messages=[{"role": "user", "content": "x"}],
+            max_tokens=9,
+            output_config=form,
         )
         await ours("anthropic", mock_llm, "x", schema=schema, max_tokens=9)
         same(mock_llm)
@@ -304,7 +319,9 @@ class TestGemini:
 
     async def test_a_schema_several_answers_and_an_image_by_url(self, mock_llm, genai, models):
         t = genai.types
-        contents = [t.Content(role="user", parts=[t.Part.from_uri(file_uri=URL, mime_type="image/png")])]
+        contents = [
+            t.Content(role="user", parts=[t.Part.from_uri(file_uri=URL, mime_type="image/png")])
+        ]
         config = t.GenerateContentConfig(
             response_mime_type="application/json", response_json_schema=SCHEMA, candidate_count=2,
             response_logprobs=True, logprobs=3,
@@ -316,7 +333,9 @@ class TestGemini:
 
     async def test_embeddings(self, mock_llm, genai, models):
         theirs = await models.embed_content(
-            model="mock-1", contents=["a", "b"], config=genai.types.EmbedContentConfig(output_dimensionality=8)
+            model="mock-1",
+            contents=["a", "b"],
+            config=genai.types.EmbedContentConfig(output_dimensionality=8),
         )
         async with make("gemini", mock_llm) as llm:
             mine = await llm.embed(["a", "b"], outputDimensionality=8)
@@ -349,7 +368,12 @@ class TestOllama:
         ]
         options = {"num_predict": 9, "temperature": 0.5, "top_p": 0.9, "stop": ["END"], "seed": 3}
         found = await client.chat(
-            model="mock-1", messages=messages, tools=[TOOL], options=options, stream=stream, keep_alive="5m"
+            model="mock-1",
+            messages=messages,
+            tools=[TOOL],
+            options=options,
+            stream=stream,
+            keep_alive="5m",
         )
         await read(found, stream)
         params = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop": ["END"], "seed": 3}
@@ -365,7 +389,9 @@ class TestOllama:
         await client.chat(
             model="mock-1", messages=[{"role": "user", "content": "x"}], format=SCHEMA, think=True, logprobs=True, top_logprobs=2
         )  # fmt: skip
-        await ours("ollama", mock_llm, "x", schema=SCHEMA, think=True, logprobs=True, top_logprobs=2)
+        await ours(
+            "ollama", mock_llm, "x", schema=SCHEMA, think=True, logprobs=True, top_logprobs=2
+        )
         self.compare(mock_llm)
 
     async def test_embeddings(self, mock_llm, client):

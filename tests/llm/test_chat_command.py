@@ -214,7 +214,9 @@ def test_a_conversation_on_a_terminal(mock_llm):
         expect(b"> ")
         os.write(ours, b"fourth\n")
         expect(b"two\r\n")
-        expect(b"> ")  # before that an end of file would be lost with the change of the terminal's mode
+        expect(
+            b"> "
+        )  # before that an end of file would be lost with the change of the terminal's mode
         os.write(ours, b"\x04")
         assert process.wait(30) == 0
     finally:

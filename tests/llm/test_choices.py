@@ -91,7 +91,9 @@ async def test_who_leaves_early_keeps_what_had_arrived_unread(provider, mock_llm
         async with llm.stream("x") as whole:
             kind = whole.response.headers["content-type"]
             body = b"".join([chunk async for chunk in whole.response.aiter_bytes()])
-        separator = b"\n" if provider == "ollama" else b"\r\n\r\n" if provider == "gemini" else b"\n\n"
+        separator = (
+            b"\n" if provider == "ollama" else b"\r\n\r\n" if provider == "gemini" else b"\n\n"
+        )
         pieces = [piece + separator for piece in body.split(separator) if piece]
         bursts = (b"".join(pieces[:10]), b"".join(pieces[10:20]), b"".join(pieces[20:30]))
         mock_llm.script(Raw(chunks=bursts, content_type=kind, gap=0.05))

@@ -101,5 +101,9 @@ def test_corpus_in_three_pieces(name):
     for first in range(len(data) + 1):
         for second in range(first, len(data) + 1):
             parser = EventParser(flush=False)
-            found = parser.feed(data[:first]) + parser.feed(data[first:second]) + parser.feed(data[second:])
+            found = (
+                parser.feed(data[:first])
+                + parser.feed(data[first:second])
+                + parser.feed(data[second:])
+            )
             assert found + parser.finish() == events, (first, second)

@@ -22,7 +22,11 @@ from servers.nginx import Missing
 
 TOOL = {
     "type": "function",
-    "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}},
+    "function": {
+        "name": "f",
+        "description": "d",
+        "parameters": {"type": "object", "properties": {}},
+    },
 }
 
 pytestmark = [
@@ -102,7 +106,9 @@ async def test_passed_on_to_the_mock(llm, model, mock_llm):
     assert "".join(pieces) == "Let me see: \u2603." and len(pieces) > 1
     for reply in (plain, whole):
         assert reply.text == "Let me see: \u2603." and reply.finish_reason == "tool_calls"
-        assert [(c.name, c.json(), c.id) for c in reply.tool_calls] == [("f", {"city": "Zürich"}, "call_1")]
+        assert [(c.name, c.json(), c.id) for c in reply.tool_calls] == [
+            ("f", {"city": "Zürich"}, "call_1")
+        ]
         assert reply.usage.output_tokens == 5
     assert [bool(r.json.get("stream")) for r in mock_llm.requests] == [False, True]
 

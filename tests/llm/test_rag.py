@@ -59,7 +59,10 @@ def test_the_pipeline(rag, urls, loop):
         assert [start for start, _ in later] == sorted(start for start, _ in later)
         assert answer.steps["model"][1] - answer.steps["model"][0] >= 0.3
     # Two askers: their models' times overlap.
-    assert ada.steps["model"][0] < bob.steps["model"][1] and bob.steps["model"][0] < ada.steps["model"][1]
+    assert (
+        ada.steps["model"][0] < bob.steps["model"][1]
+        and bob.steps["model"][0] < ada.steps["model"][1]
+    )
 
     assert again.cached and again.text == ada.text
     assert set(again.steps) == {"embedding", "cache", "metadata"}, "no search, no model"

@@ -377,7 +377,9 @@ class TestOpenAIStrict:
 
     def sent(self, schema):
         llm = OpenAI(api_key=KEY, base_url="http://127.0.0.1:1/v1")
-        return llm._request("x", "gpt-5", {"schema": schema}, False)[1]["response_format"]["json_schema"]
+        return llm._request("x", "gpt-5", {"schema": schema}, False)[1]["response_format"][
+            "json_schema"
+        ]
 
     def test_a_type_with_defaults(self):
         made = self.sent(Point)
@@ -408,7 +410,13 @@ class TestOpenAIStrict:
         assert self.sent(Path)["strict"] is False
 
     @pytest.mark.parametrize(
-        "changes", [{"required": ["text"]}, {"required": None}, {"additionalProperties": True}, {"additionalProperties": None}]
+        "changes",
+        [
+            {"required": ["text"]},
+            {"required": None},
+            {"additionalProperties": True},
+            {"additionalProperties": None},
+        ],
     )
     def test_a_schema_of_ones_own_stays_as_it_is(self, changes):
         schema = {key: value for key, value in {**SCHEMA, **changes}.items() if value is not None}

@@ -152,7 +152,10 @@ async def test_the_connection_breaks(llm, mock_llm, kind):
 
 
 ENDINGS = {
-    "openai": (b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n', b"data: [DONE]\n\n"),
+    "openai": (
+        b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n',
+        b"data: [DONE]\n\n",
+    ),
     "anthropic": (
         b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}\n\n'
         b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1}}\n\n',
@@ -165,7 +168,9 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("after", [b"", b"data: {nonsense\n\n", b'data: {"error":{"message":"late"}}\n\n'])
+@pytest.mark.parametrize(
+    "after", [b"", b"data: {nonsense\n\n", b'data: {"error":{"message":"late"}}\n\n']
+)
 @pytest.mark.parametrize("marked", [True, False])
 @pytest.mark.parametrize("provider", ENDINGS)
 async def test_what_follows_the_end_does_not_matter(provider, marked, after):
@@ -177,7 +182,12 @@ async def test_what_follows_the_end_does_not_matter(provider, marked, after):
 
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nContent-Length: 100000\r\n\r\n" + body)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: "
+            + kind
+            + b"\r\nContent-Length: 100000\r\n\r\n"
+            + body
+        )
         await writer.drain()
         await reader.read(1 << 16)
         writer.close()

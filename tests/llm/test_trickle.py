@@ -18,7 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_streams_that_trickle(loop):
     if loop == "uvloop":
         pytest.importorskip("uvloop")
-    command = [sys.executable, ROOT / "benchmarks/trickle/trickle.py", "--clients", "llmcurl", "--rounds", "1"]
+    command = [
+        sys.executable,
+        ROOT / "benchmarks/trickle/trickle.py",
+        "--clients",
+        "llmcurl",
+        "--rounds",
+        "1",
+    ]
     command += ["--streams", "400", "--events", "10", "--interval", "50", "--loop", loop]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=55, check=False)

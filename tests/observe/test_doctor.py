@@ -111,7 +111,12 @@ def test_kernel_settings_are_read(root) -> None:
     root("proc/sys/net/ipv4/ip_local_reserved_ports", "39990-40009,45000,60000\n")
     root("proc/sys/net/core/somaxconn", "511\n")
     root("proc/meminfo", "MemTotal: 100 kB\nMemAvailable:      2048 kB\n")
-    facts = look(root("etc/resolv.conf", "nameserver 1.1.1.1\n# nameserver 2.2.2.2\nsearch a b\noptions edns0 ndots:5\n"))
+    facts = look(
+        root(
+            "etc/resolv.conf",
+            "nameserver 1.1.1.1\n# nameserver 2.2.2.2\nsearch a b\noptions edns0 ndots:5\n",
+        )
+    )
     assert (facts.port_first, facts.port_last, facts.ports_reserved) == (40000, 49999, 11)
     assert facts.somaxconn == 511 and facts.memory_free == 2 << 20
     assert (facts.nameservers, facts.search, facts.ndots) == (["1.1.1.1"], ["a", "b"], 5)
@@ -137,13 +142,21 @@ def test_a_container_that_sees_its_own_group_only_version_1(root) -> None:
     root("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000\n")
     root("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")
     root("sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n")
-    facts = look(root("sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "9223372036854771712\n"))
+    facts = look(
+        root("sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "9223372036854771712\n")
+    )
     assert facts.cpu_quota == 0.5 and facts.memory_limit == 512 << 20
 
 
 def test_the_environment_is_read_without_its_secrets(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.pem")
-    facts = look(environ={"HTTPS_PROXY": "http://user:secret@proxy:3128", "NO_PROXY": "local", "SSL_CERT_FILE": missing})
+    facts = look(
+        environ={
+            "HTTPS_PROXY": "http://user:secret@proxy:3128",
+            "NO_PROXY": "local",
+            "SSL_CERT_FILE": missing,
+        }
+    )
     assert facts.proxies == {"https_proxy": "http://proxy:3128", "no_proxy": "local"}
     assert facts.ca_missing == [f"SSL_CERT_FILE={missing}"]
     assert "secret" not in repr(facts)
@@ -165,7 +178,9 @@ def test_json_has_the_findings_and_the_facts() -> None:
     )  # fmt: skip
     document = json.loads(done.stdout)
     assert done.returncode == (0 if document["ok"] else 1) and document["calls"] == 3
-    assert document["facts"]["curl"]["version"] and {"name", "level", "text"} == set(document["checks"][0])
+    assert document["facts"]["curl"]["version"] and {"name", "level", "text"} == set(
+        document["checks"][0]
+    )
 
 
 def test_a_url_is_tried(chaos: Chaos, capsys) -> None:

@@ -65,10 +65,14 @@ def test_code_that_keeps_the_gil_is_named_too(chaos: Chaos, factory) -> None:
     for _ in range(6):
         with loop_reports() as reports:
             run(held_up(chaos.url("/stall"), holds_the_gil), factory)
-            until_sync(lambda: [r for r in reports.records if r.levelno >= logging.INFO], 20, "a report")  # noqa: B023
+            until_sync(
+                lambda: [r for r in reports.records if r.levelno >= logging.INFO], 20, "a report"
+            )  # noqa: B023
             if reports.over(holds_the_gil):
                 return
-            assert "another thread kept the GIL" in reports.records[0].getMessage(), "it blames nobody else"
+            assert "another thread kept the GIL" in reports.records[0].getMessage(), (
+                "it blames nobody else"
+            )
     pytest.fail("six times it was not seen")
 
 
@@ -106,12 +110,16 @@ def test_a_thread_that_keeps_the_gil_is_not_blamed_on_the_loop(chaos: Chaos, fac
         async with llmcurl.AsyncClient(watch=0.05) as client:
             call = client.get(chaos.url("/stall"))
             await asyncio.sleep(0.2)  # the watcher looks after it
-            await asyncio.to_thread(lambda: (time.sleep(0.1), holds_the_gil()))  # when the loop has gone to sleep
+            await asyncio.to_thread(
+                lambda: (time.sleep(0.1), holds_the_gil())
+            )  # when the loop has gone to sleep
             call.cancel()
 
     with loop_reports() as reports:
         run(main(), factory)
-        until_sync(lambda: [record for record in reports.records if not record.block.stack], 20, "a report")
+        until_sync(
+            lambda: [record for record in reports.records if not record.block.stack], 20, "a report"
+        )
     assert not reports.about(holds_the_gil)
     starved = [record for record in reports.records if not record.block.stack]
     assert starved[0].levelno == logging.INFO and "kept the GIL" in starved[0].getMessage()
@@ -134,7 +142,9 @@ def test_a_long_block_is_reported_while_it_lasts(chaos: Chaos) -> None:
             first = reports.about(deadlocked)[0]
     finally:
         logging.getLogger("llmcurl.loop").removeHandler(handler)
-    assert not first.block.over and first.block.duration >= 1 and "being held up" in first.getMessage()
+    assert (
+        not first.block.over and first.block.duration >= 1 and "being held up" in first.getMessage()
+    )
     assert last.block.duration >= first.block.duration
 
 
@@ -147,7 +157,10 @@ def test_each_of_several_loops_has_its_own_culprit(chaos: Chaos) -> None:
 
     with loop_reports() as reports:
         threads = [
-            threading.Thread(target=lambda block=block: run(held_up(chaos.url("/stall"), block)), name=block.__name__)
+            threading.Thread(
+                target=lambda block=block: run(held_up(chaos.url("/stall"), block)),
+                name=block.__name__,
+            )
             for block in (one, other)
         ]
         for thread in threads:
@@ -173,7 +186,9 @@ def test_the_same_line_is_logged_once_in_a_while_and_told_each_time(chaos: Chaos
             for number in range(3):
                 await asyncio.sleep(0.01)
                 sleeps()
-                await until(lambda n=number: len([b for b in blocks if b.over]) > n, 20, "the report")
+                await until(
+                    lambda n=number: len([b for b in blocks if b.over]) > n, 20, "the report"
+                )
             assert client.stats()["loop_blocks"] >= 3
             call.cancel()
 
@@ -199,7 +214,9 @@ def test_the_watcher_ends_with_the_last_client_and_comes_back(chaos: Chaos) -> N
         run(main())
 
 
-def test_a_client_can_do_without_and_the_environment_decides_otherwise(chaos: Chaos, monkeypatch) -> None:
+def test_a_client_can_do_without_and_the_environment_decides_otherwise(
+    chaos: Chaos, monkeypatch
+) -> None:
     async def main(**options) -> bool:
         await until(lambda: not watchers(), 10, "the end of an earlier one")
         async with llmcurl.AsyncClient(**options) as client:
@@ -222,7 +239,9 @@ def test_a_loop_that_is_in_time_is_not_reported_and_its_lag_is_known(chaos: Chao
         async with llmcurl.AsyncClient(watch=5) as client:
             assert "loop_lag_max" not in client.stats()
             call = client.get(chaos.url("/stall"))
-            await until(lambda: client.stats().get("loop_lag_samples", 0) >= 5, 20, "samples of the lag")
+            await until(
+                lambda: client.stats().get("loop_lag_samples", 0) >= 5, 20, "samples of the lag"
+            )
             sleeps()
             await until(lambda: client.stats()["loop_lag_max"] > 0.1, 20, "a late sample")
             call.cancel()
@@ -307,5 +326,7 @@ def test_a_program_may_end_with_calls_in_flight(chaos: Chaos, how: str) -> None:
     {how}
     """
     done = run_script(script, chaos.url("/stall"))
-    assert done.returncode == 0 and "Traceback" not in done.stderr and "Fatal" not in done.stderr, done.stderr
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "Fatal" not in done.stderr, (
+        done.stderr
+    )
     assert os.path.exists(__file__)

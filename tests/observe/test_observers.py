@@ -22,12 +22,18 @@ async def test_hooks_are_called_in_the_order_of_things(provider, mock_llm) -> No
     hooks = llmcurl.Hooks(
         on_start=lambda call: seen.append(f"start {call.kind}"),
         on_attempt=lambda call, attempt: seen.append(f"attempt {attempt.number}"),
-        on_retry=lambda call, attempt, error: seen.append(f"retry {attempt.status} {attempt.retry_in is not None}"),
+        on_retry=lambda call, attempt, error: seen.append(
+            f"retry {attempt.status} {attempt.retry_in is not None}"
+        ),
         on_first_token=lambda call, attempt: seen.append("first token"),
-        on_end=lambda call, error: seen.append(f"end {call.result.text if call.result else None} {error}"),
+        on_end=lambda call, error: seen.append(
+            f"end {call.result.text if call.result else None} {error}"
+        ),
     )
     mock_llm.script(Failure.server_error(503), "well", "done")
-    async with make(provider, mock_llm, observers=[hooks], retry=llmcurl.Retry(2, backoff=0.01)) as llm:
+    async with make(
+        provider, mock_llm, observers=[hooks], retry=llmcurl.Retry(2, backoff=0.01)
+    ) as llm:
         assert (await llm.chat("x")).text == "well"
         assert seen == ["start chat", "attempt 1", "retry 503 True", "attempt 2", "end well None"]
         seen.clear()
@@ -46,12 +52,16 @@ async def test_waiting_for_a_limit_is_told(mock_llm) -> None:
     async with make("openai", mock_llm, observers=[hooks, totals], limit=limit) as llm:
         await asyncio.gather(llm.chat("a"), llm.chat("b"))
     assert len(waited) == 1 and waited[0] >= 0.05
-    assert totals.stats()["limit_waits"] == 1 and totals.stats()["limit_wait_seconds"] == pytest.approx(waited[0])
+    assert totals.stats()["limit_waits"] == 1 and totals.stats()[
+        "limit_wait_seconds"
+    ] == pytest.approx(waited[0])
 
 
 async def test_plain_calls_have_hooks_too(chaos: Chaos) -> None:
     ends: list[tuple] = []
-    hooks = llmcurl.Hooks(on_end=lambda call, error: ends.append((call.kind, call.attempts[-1].status, type(error))))
+    hooks = llmcurl.Hooks(
+        on_end=lambda call, error: ends.append((call.kind, call.attempts[-1].status, type(error)))
+    )
     async with llmcurl.AsyncClient(observers=[hooks]) as client:
         await client.get(chaos.url("/ok?status=404"))
         call = client.get(chaos.url("/stall"))
@@ -82,7 +92,9 @@ async def test_a_hook_that_fails_changes_nothing(mock_llm, caplog) -> None:
         raise RuntimeError("mine")
 
     mock_llm.script("fine")
-    async with make("openai", mock_llm, observers=[llmcurl.Hooks(on_start=fail, on_end=fail)]) as llm:
+    async with make(
+        "openai", mock_llm, observers=[llmcurl.Hooks(on_start=fail, on_end=fail)]
+    ) as llm:
         assert (await llm.chat("x")).text == "fine"
     assert [record.name for record in caplog.records] == ["llmcurl.traffic"] * 2
 
@@ -132,7 +144,14 @@ async def test_a_clients_numbers_stay_when_it_is_closed(chaos: Chaos) -> None:
     with pytest.raises(llmcurl.ClientClosed):
         await abandoned
     stats = client.stats()
-    expected = {"ok": 3, "client_errors": 1, "server_errors": 1, "timeouts": 1, "cancelled": 2, "failed": 0}
+    expected = {
+        "ok": 3,
+        "client_errors": 1,
+        "server_errors": 1,
+        "timeouts": 1,
+        "cancelled": 2,
+        "failed": 0,
+    }
     assert {name: stats[name] for name in expected} == expected
     assert stats["started"] == 8 and stats["bytes_sent"] == 1000 and stats["bytes_received"] >= 1000
     assert "active" not in stats and stats["connections_opened"] >= 3
@@ -152,7 +171,9 @@ async def test_calls_are_logged_without_secrets(provider, mock_llm, caplog) -> N
     assert levels == ["INFO", "DEBUG", "DEBUG", "DEBUG"]
     retry, chat, streamed, failed = (record.getMessage() for record in records)
     assert "attempt 1" in retry and "again in" in retry
-    assert ": 200 in " in chat and "model mock-1" in chat and "attempts 2" in chat and "tokens" in chat
+    assert (
+        ": 200 in " in chat and "model mock-1" in chat and "attempts 2" in chat and "tokens" in chat
+    )
     assert "first token after" in streamed and "401 AuthenticationError" in failed
     assert records[1].call["outcome"] == "ok" and records[3].call["outcome"] == "client_error"
     for record in records:
@@ -183,7 +204,9 @@ async def test_observers_are_told_of_tools(mock_llm) -> None:
         """Fails."""
         raise RuntimeError("no")
 
-    mock_llm.script(Reply(tool_calls=(ToolCall("weather", {"city": "Rome"}), ToolCall("broken", {}))), "wet")
+    mock_llm.script(
+        Reply(tool_calls=(ToolCall("weather", {"city": "Rome"}), ToolCall("broken", {}))), "wet"
+    )
     async with make("openai", mock_llm, observers=[Tools()]) as llm:
         run = await llm.run("?", tools=[weather, broken])
     assert run.text == "wet"

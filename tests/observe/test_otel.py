@@ -34,7 +34,9 @@ class Telemetry:
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.reader = InMemoryMetricReader()
         self.meters = MeterProvider([self.reader], shutdown_on_exit=False)
-        self.observer = OpenTelemetry(tracer_provider=self.tracers, meter_provider=self.meters, **options)
+        self.observer = OpenTelemetry(
+            tracer_provider=self.tracers, meter_provider=self.meters, **options
+        )
 
     @property
     def spans(self) -> list[Any]:
@@ -73,7 +75,11 @@ async def test_chat(provider, mock_llm, telemetry) -> None:
         reply = await llm.chat("a question", temperature=0.5, max_tokens=99, stop=["END"])
     (span,) = telemetry.spans
     operation = operation_of(provider)
-    assert span.name == f"{operation} mock-1" and span.kind is SpanKind.CLIENT and span.status.status_code is StatusCode.UNSET
+    assert (
+        span.name == f"{operation} mock-1"
+        and span.kind is SpanKind.CLIENT
+        and span.status.status_code is StatusCode.UNSET
+    )
     found = dict(span.attributes)
     host, _, port = mock_llm.base_url.removeprefix("http://").partition(":")
     expected = {
@@ -100,9 +106,20 @@ async def test_chat(provider, mock_llm, telemetry) -> None:
     ((unit, duration),) = telemetry.points("gen_ai.client.operation.duration")
     assert unit == "s" and duration.count == 1 and duration.sum > 0
     assert duration.explicit_bounds[:3] == (0.01, 0.02, 0.04)
-    assert {"gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "server.address"} <= set(duration.attributes)
-    usage = {point.attributes["gen_ai.token.type"]: (unit, point.sum) for unit, point in telemetry.points("gen_ai.client.token.usage")}
-    assert usage == {"input": ("{token}", reply.usage.input_tokens), "output": ("{token}", reply.usage.output_tokens)}
+    assert {
+        "gen_ai.operation.name",
+        "gen_ai.provider.name",
+        "gen_ai.request.model",
+        "server.address",
+    } <= set(duration.attributes)
+    usage = {
+        point.attributes["gen_ai.token.type"]: (unit, point.sum)
+        for unit, point in telemetry.points("gen_ai.client.token.usage")
+    }
+    assert usage == {
+        "input": ("{token}", reply.usage.input_tokens),
+        "output": ("{token}", reply.usage.output_tokens),
+    }
 
 
 async def test_stream(provider, mock_llm, telemetry) -> None:
@@ -114,12 +131,22 @@ async def test_stream(provider, mock_llm, telemetry) -> None:
             reply = await stream.reply()
     (span,) = telemetry.spans
     found = span.attributes
-    assert span.name == f"{operation_of(provider)} mock-1" and found["gen_ai.request.stream"] is True
-    assert 0.09 < found["gen_ai.response.time_to_first_chunk"] < (span.end_time - span.start_time) / 1e9
+    assert (
+        span.name == f"{operation_of(provider)} mock-1" and found["gen_ai.request.stream"] is True
+    )
+    assert (
+        0.09
+        < found["gen_ai.response.time_to_first_chunk"]
+        < (span.end_time - span.start_time) / 1e9
+    )
     assert found["gen_ai.usage.output_tokens"] == reply.usage.output_tokens
     assert found["gen_ai.response.finish_reasons"] == ("stop",)
     ((unit, first),) = telemetry.points("gen_ai.client.operation.time_to_first_chunk")
-    assert unit == "s" and first.count == 1 and first.sum == found["gen_ai.response.time_to_first_chunk"]
+    assert (
+        unit == "s"
+        and first.count == 1
+        and first.sum == found["gen_ai.response.time_to_first_chunk"]
+    )
 
 
 @pytest.mark.parametrize("provider", ["openai", "gemini", "ollama"])
@@ -127,7 +154,10 @@ async def test_embeddings(provider, mock_llm, telemetry) -> None:
     async with make(provider, mock_llm, observers=[telemetry.observer]) as llm:
         vectors = await llm.embed(["a", "b"])
     (span,) = telemetry.spans
-    assert span.name == "embeddings mock-1" and span.attributes["gen_ai.operation.name"] == "embeddings"
+    assert (
+        span.name == "embeddings mock-1"
+        and span.attributes["gen_ai.operation.name"] == "embeddings"
+    )
     assert span.attributes["gen_ai.embeddings.dimension.count"] == vectors.dimensions
     assert span.attributes.get("gen_ai.usage.input_tokens") == vectors.usage.input_tokens
     ((_, duration),) = telemetry.points("gen_ai.client.operation.duration")
@@ -146,7 +176,9 @@ async def test_a_run_with_tools(provider, mock_llm, telemetry) -> None:
         """Fails."""
         raise LookupError("nothing there")
 
-    mock_llm.script(Reply(tool_calls=(ToolCall("weather", {"city": "Rome"}), ToolCall("broken", {}))), "wet")
+    mock_llm.script(
+        Reply(tool_calls=(ToolCall("weather", {"city": "Rome"}), ToolCall("broken", {}))), "wet"
+    )
     async with make(provider, mock_llm, observers=[telemetry.observer]) as llm:
         with tracer.start_as_current_span("the user's"):
             await llm.run("?", tools=[weather, broken])
@@ -166,7 +198,10 @@ async def test_a_run_with_tools(provider, mock_llm, telemetry) -> None:
     assert spans["execute_tool broken"].attributes["error.type"] == "LookupError"
     assert spans["execute_tool broken"].status.status_code is StatusCode.ERROR
     assert "Rome" not in repr([dict(span.attributes) for span in telemetry.spans])
-    counts = {point.attributes["gen_ai.tool.name"]: point.count for _, point in telemetry.points("gen_ai.execute_tool.duration")}
+    counts = {
+        point.attributes["gen_ai.tool.name"]: point.count
+        for _, point in telemetry.points("gen_ai.execute_tool.duration")
+    }
     assert counts == {"weather": 1, "broken": 1}
 
 
@@ -179,7 +214,10 @@ async def test_an_error_and_the_retries_before_it(provider, mock_llm, telemetry)
     (span,) = telemetry.spans
     kind = type(caught.value).__name__
     assert span.status.status_code is StatusCode.ERROR and span.attributes["error.type"] == kind
-    assert span.attributes["http.response.status_code"] == 503 and span.attributes["http.request.resend_count"] == 1
+    assert (
+        span.attributes["http.response.status_code"] == 503
+        and span.attributes["http.request.resend_count"] == 1
+    )
     (event,) = span.events
     assert event.name == "llmcurl.retry" and event.attributes["http.response.status_code"] == 503
     ((_, duration),) = telemetry.points("gen_ai.client.operation.duration")
@@ -204,7 +242,10 @@ async def test_cancellation(provider, mock_llm, telemetry, streamed) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     (span,) = telemetry.spans
-    assert span.attributes["error.type"] == "CancelledError" and span.status.status_code is StatusCode.ERROR
+    assert (
+        span.attributes["error.type"] == "CancelledError"
+        and span.status.status_code is StatusCode.ERROR
+    )
     ((_, duration),) = telemetry.points("gen_ai.client.operation.duration")
     assert duration.attributes["error.type"] == "CancelledError"
 
@@ -217,7 +258,10 @@ async def test_a_stream_that_is_left_has_its_span(provider, mock_llm, telemetry)
             async for _ in stream.text_stream:
                 break
     (span,) = telemetry.spans
-    assert "gen_ai.response.time_to_first_chunk" in span.attributes and "error.type" not in span.attributes
+    assert (
+        "gen_ai.response.time_to_first_chunk" in span.attributes
+        and "error.type" not in span.attributes
+    )
 
 
 async def test_content_is_kept_on_request(provider, mock_llm) -> None:
@@ -237,9 +281,15 @@ async def test_content_is_kept_on_request(provider, mock_llm) -> None:
     assert [part["name"] for part in told if part["type"] == "tool_call"] == ["weather"]
     (response,) = [part for part in told if part["type"] == "tool_call_response"]
     assert "rain in Rome" in json.dumps(response)
-    assert "be brief" in chats[1].attributes.get("gen_ai.system_instructions", "") + json.dumps(asked)
+    assert "be brief" in chats[1].attributes.get("gen_ai.system_instructions", "") + json.dumps(
+        asked
+    )
     (answer,) = json.loads(chats[1].attributes["gen_ai.output.messages"])
-    assert answer == {"role": "assistant", "parts": [{"type": "text", "content": "the answer"}], "finish_reason": "stop"}
+    assert answer == {
+        "role": "assistant",
+        "parts": [{"type": "text", "content": "the answer"}],
+        "finish_reason": "stop",
+    }
     (tool,) = [span for span in telemetry.spans if span.name == "execute_tool weather"]
     assert json.loads(tool.attributes["gen_ai.tool.call.arguments"]) == {"city": "Rome"}
     assert tool.attributes["gen_ai.tool.call.result"] == "rain in Rome"
@@ -261,10 +311,18 @@ async def test_plain_calls(chaos: Chaos, telemetry) -> None:
     assert missing.name == "GET" and late.name == "POST" and missing.kind is SpanKind.CLIENT
     found = missing.attributes
     assert found["http.response.status_code"] == 404 and found["error.type"] == "404"
-    assert found["url.full"].endswith("/ok?status=404&api_key=***") and found["network.protocol.version"] == "1.1"
+    assert (
+        found["url.full"].endswith("/ok?status=404&api_key=***")
+        and found["network.protocol.version"] == "1.1"
+    )
     assert late.attributes["error.type"] == type(caught.value).__name__
-    points = {point.attributes["http.request.method"]: point for _, point in telemetry.points("http.client.request.duration")}
-    assert points["GET"].attributes["http.response.status_code"] == 404 and points["POST"].count == 1
+    points = {
+        point.attributes["http.request.method"]: point
+        for _, point in telemetry.points("http.client.request.duration")
+    }
+    assert (
+        points["GET"].attributes["http.response.status_code"] == 404 and points["POST"].count == 1
+    )
 
 
 async def test_plain_calls_may_be_left_out(chaos: Chaos) -> None:

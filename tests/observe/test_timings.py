@@ -21,7 +21,14 @@ async def llm(request, mock_llm):
 async def test_a_plain_calls_phases_come_one_after_the_other(chaos: Chaos) -> None:
     async with llmcurl.AsyncClient() as client:
         timings = (await client.get(chaos.url("/ok?ms=20"))).timings
-    order = [timings.queued, timings.connect, timings.sent, timings.first_byte, timings.done, timings.delivered]
+    order = [
+        timings.queued,
+        timings.connect,
+        timings.sent,
+        timings.first_byte,
+        timings.done,
+        timings.delivered,
+    ]
     assert order == sorted(order) and 0.015 < timings.first_byte
     assert 0 <= timings.loop_delay < timings.delivered
     assert timings.first_token is timings.last_token is timings.attempts is None
@@ -40,7 +47,14 @@ async def test_a_streams_timeline_has_its_tokens(llm, mock_llm) -> None:
         reply = await stream.reply()
     timings = reply.timings
     assert timings == stream.timings
-    order = [timings.queued, timings.sent, timings.first_byte, timings.first_token, timings.last_token, timings.done]
+    order = [
+        timings.queued,
+        timings.sent,
+        timings.first_byte,
+        timings.first_token,
+        timings.last_token,
+        timings.done,
+    ]
     assert order == sorted(order) and timings.delivered == timings.done
     assert 0.09 < timings.first_token < timings.last_token
     assert 0 <= timings.loop_delay < timings.first_token

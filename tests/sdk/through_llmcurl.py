@@ -39,7 +39,9 @@ def expected() -> dict[str, str]:
     """Prefix of a test's id -> why it is expected to fail."""
     path = os.environ.get("LLMCURL_UPSTREAM")
     lines = Path(path).read_text().splitlines() if path else []
-    return dict(line.split(" | ", 1) for line in lines if " | " in line and not line.startswith("#"))
+    return dict(
+        line.split(" | ", 1) for line in lines if " | " in line and not line.startswith("#")
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,10 @@ class Packed(ThreadedServer):
 
     def __init__(self, body: bytes, encoding: str) -> None:
         super().__init__()
-        self.answer = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        self.answer = (
+            f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
 
     async def handle(self, reader, writer) -> None:
         while True:

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 async def test_netrc_is_not_read(chaos, tmp_path, monkeypatch) -> None:
     netrc = tmp_path / ".netrc"
-    netrc.write_text("machine 127.0.0.1 login user password s3cret\ndefault login user password s3cret\n")
+    netrc.write_text(
+        "machine 127.0.0.1 login user password s3cret\ndefault login user password s3cret\n"
+    )
     netrc.chmod(0o600)
     for name in ("HOME", "CURL_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
@@ -31,7 +33,10 @@ async def test_cookies_are_not_kept_unless_asked_for(chaos) -> None:
         for client in (plain, keeping):
             await client.get(chaos.url("/set-cookie?sid=1"))
             await client.get(chaos.url("/ok"))
-    assert [seen.header("Cookie") for seen in chaos.requests() if seen.path == "/ok"] == [None, "sid=1"]
+    assert [seen.header("Cookie") for seen in chaos.requests() if seen.path == "/ok"] == [
+        None,
+        "sid=1",
+    ]
 
 
 async def test_cookies_of_a_chain_of_redirects_end_with_it(chaos, client) -> None:
@@ -91,7 +96,9 @@ DATES = {"_waits.py", "traffic/_feedback.py", "traffic/_record.py"}
 def test_no_deadline_looks_at_a_clock_that_can_jump() -> None:
     for path in sorted(ROOT.glob("csrc/**/*.[ch]")):
         text = path.read_text()
-        assert not re.search(r"CLOCK_REALTIME|gettimeofday|[^_\w]time\(NULL|[^_\w]time\(0", text), path
+        assert not re.search(r"CLOCK_REALTIME|gettimeofday|[^_\w]time\(NULL|[^_\w]time\(0", text), (
+            path
+        )
         clocks = set(re.findall(r"\bCLOCK_\w+", text)) - {"CLOCK_EVERY"}
         assert clocks <= {"CLOCK_MONOTONIC"}, (path, clocks)
     package = ROOT / "python" / "llmcurl"
@@ -99,5 +106,8 @@ def test_no_deadline_looks_at_a_clock_that_can_jump() -> None:
         name = str(path.relative_to(package))
         if name.startswith("testing/"):
             continue
-        looks = re.search(r"\btime\.time\(|datetime\.(now|utcnow|today)\(", path.read_text()) is not None
+        looks = (
+            re.search(r"\btime\.time\(|datetime\.(now|utcnow|today)\(", path.read_text())
+            is not None
+        )
         assert looks == (name in DATES), name

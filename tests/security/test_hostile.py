@@ -32,10 +32,14 @@ async def test_goaway_in_the_middle_of_a_burst_loses_no_call(tmp_path, authority
 
 
 async def test_after_a_spike_of_timeouts_the_client_is_as_good_as_new(client, chaos: Chaos) -> None:
-    calls = [client.get(chaos.url("/stall"), timeout=llmcurl.Timeout(30, read=0.2)) for _ in range(400)]
+    calls = [
+        client.get(chaos.url("/stall"), timeout=llmcurl.Timeout(30, read=0.2)) for _ in range(400)
+    ]
     results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 40)
     assert {type(result) for result in results} == {llmcurl.ReadTimeout}
-    answers = await asyncio.wait_for(asyncio.gather(*(client.get(chaos.url("/ok")) for _ in range(100))), 20)
+    answers = await asyncio.wait_for(
+        asyncio.gather(*(client.get(chaos.url("/ok")) for _ in range(100))), 20
+    )
     assert {answer.status_code for answer in answers} == {200}
     assert client.stats()["active"] == client.stats()["queued"] == 0
 
@@ -47,9 +51,14 @@ class BigEvents(ThreadedServer):
 
     async def handle(self, reader, writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        )
         text = "x\u2028y\u00e9" * (self.size // 7)
-        events = b"".join(b"data: " + json.dumps({"n": n, "text": text}, ensure_ascii=False).encode() + b"\n\n" for n in range(3))
+        events = b"".join(
+            b"data: " + json.dumps({"n": n, "text": text}, ensure_ascii=False).encode() + b"\n\n"
+            for n in range(3)
+        )
         for start in range(0, len(events), 65_521):
             writer.write(events[start : start + 65_521])
             await writer.drain()

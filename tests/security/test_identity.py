@@ -53,7 +53,9 @@ async def test_proxy_credentials_have_connections_of_their_own(chaos) -> None:
         assert asked.headers.get("proxy-authorization") == sent[asked.connection]
 
 
-async def test_credentials_of_the_environment_that_change_get_another_connection(chaos, monkeypatch) -> None:
+async def test_credentials_of_the_environment_that_change_get_another_connection(
+    chaos, monkeypatch
+) -> None:
     with HttpProxy() as proxy:
         at = proxy.origin.removeprefix("http://")
         async with llmcurl.AsyncClient() as client:
@@ -62,7 +64,9 @@ async def test_credentials_of_the_environment_that_change_get_another_connection
                 assert (await client.get(chaos.url(f"/ok?{name[:3]}"))).status_code == 200
         credentials: dict[int, set] = {}
         for asked in proxy.asked:
-            credentials.setdefault(asked.connection, set()).add(asked.headers["proxy-authorization"])
+            credentials.setdefault(asked.connection, set()).add(
+                asked.headers["proxy-authorization"]
+            )
     assert len(credentials) == 2 and all(len(used) == 1 for used in credentials.values())
 
 
@@ -85,6 +89,9 @@ async def test_the_authorization_of_one_call_is_not_sent_with_the_next(chaos, cl
         await client.get(chaos.url("/json"), headers={"X-Api-Key": "k"}),
         await client.get(chaos.url("/json")),
     ]
-    sent = [{name.lower() for name, _ in answer.json()["headers"]} & {"authorization", "x-api-key"} for answer in answers]
+    sent = [
+        {name.lower() for name, _ in answer.json()["headers"]} & {"authorization", "x-api-key"}
+        for answer in answers
+    ]
     assert sent == [{"authorization"}, set(), {"x-api-key"}, set()]
     assert len({answer.json()["connection"] for answer in answers}) == 1

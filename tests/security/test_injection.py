@@ -30,14 +30,22 @@ async def test_methods(client, chaos, method: str) -> None:
 @pytest.mark.parametrize("evil", EVIL)
 async def test_paths_queries_and_hosts(client, chaos, evil: str) -> None:
     """Refused, or escaped: one request arrives, for one target."""
-    for url in (chaos.url(f"/ok/{evil}"), chaos.url(f"/ok?{evil}"), chaos.url("/ok").replace("127.0.0.1", "127.0.0.1" + evil)):
+    for url in (
+        chaos.url(f"/ok/{evil}"),
+        chaos.url(f"/ok?{evil}"),
+        chaos.url("/ok").replace("127.0.0.1", "127.0.0.1" + evil),
+    ):
         try:
             await client.get(url)
         except (llmcurl.InvalidURL, llmcurl.TransportError):
             continue
     await client.get(chaos.url("/ok"), params={"q": evil})
     for seen in chaos.requests():
-        assert seen.path != "/evil" and seen.header("X-Evil") is None and seen.raw.count(b"\r\n\r\n") == 1
+        assert (
+            seen.path != "/evil"
+            and seen.header("X-Evil") is None
+            and seen.raw.count(b"\r\n\r\n") == 1
+        )
     assert chaos.requests()[-1].query["q"] == evil.replace("\r\n", "\r\n")
 
 
@@ -55,7 +63,9 @@ async def test_cookies_and_credentials(client, chaos, evil: str) -> None:
 
 @pytest.mark.parametrize("evil", ['a"; filename="b', "a\r\nX-Evil: 1", 'a"\r\n\r\n--boundary'])
 async def test_names_in_a_form(client, chaos, evil: str) -> None:
-    answer = await client.post(chaos.url("/json"), files={evil: (evil, b"content", "text/plain")}, data={evil: "value"})
+    answer = await client.post(
+        chaos.url("/json"), files={evil: (evil, b"content", "text/plain")}, data={evil: "value"}
+    )
     head = answer.json()["body"].split("\r\n\r\n")[0]
     lines = head.split("\r\n")
     assert not any(line.startswith("X-Evil") for line in lines)
@@ -70,9 +80,13 @@ async def test_headers_for_a_proxy(evil: str, http_proxy) -> None:
 
 async def test_a_length_cannot_be_forged(client, chaos) -> None:
     """Content-Length is libcurl's: a wrong one would let the next request be part of this body."""
-    answer = await client.post(chaos.url("/json"), content=b"GET /evil HTTP/1.1\r\n\r\n", headers={"Content-Length": "0"})
+    answer = await client.post(
+        chaos.url("/json"), content=b"GET /evil HTTP/1.1\r\n\r\n", headers={"Content-Length": "0"}
+    )
     assert answer.json()["body"].startswith("GET /evil") and chaos.count() == 1
-    chunked = await client.post(chaos.url("/json"), content=b"body", headers={"Transfer-Encoding": "chunked"})
+    chunked = await client.post(
+        chaos.url("/json"), content=b"body", headers={"Transfer-Encoding": "chunked"}
+    )
     assert chunked.json()["body"] == "body"
     names = [name.lower() for name, _ in chunked.json()["headers"]]
     assert not ("transfer-encoding" in names and "content-length" in names)

@@ -17,7 +17,12 @@ SECRET = "hush-hush-4711"
 
 
 def told(*things: object) -> str:
-    return " ".join(f"{thing!r} {thing}" if not isinstance(thing, (llmcurl.URL, llmcurl.QueryParams)) else repr(thing) for thing in things)
+    return " ".join(
+        f"{thing!r} {thing}"
+        if not isinstance(thing, (llmcurl.URL, llmcurl.QueryParams))
+        else repr(thing)
+        for thing in things
+    )
 
 
 async def test_errors_of_every_phase(chaos, tls) -> None:
@@ -33,12 +38,19 @@ async def test_errors_of_every_phase(chaos, tls) -> None:
             f"http://no-such-name.invalid/?client_secret={SECRET}",
             chaos.url(f"/redirect?key={SECRET}"),
         ]
-        async with llmcurl.AsyncClient(headers=headers, timeout=llmcurl.Timeout(5, read=0.1), follow_redirects=True) as client:
+        async with llmcurl.AsyncClient(
+            headers=headers, timeout=llmcurl.Timeout(5, read=0.1), follow_redirects=True
+        ) as client:
             for place in places:
                 with pytest.raises(llmcurl.HTTPError) as caught:
                     await client.get(place)
                 error = caught.value
-                assert SECRET not in told(error, error.args, error.request, *(vars(error).get(name) for name in ("url", "details")))
+                assert SECRET not in told(
+                    error,
+                    error.args,
+                    error.request,
+                    *(vars(error).get(name) for name in ("url", "details")),
+                )
                 assert SECRET not in "".join(traceback.format_exception_only(error))
                 assert SECRET not in told(client)
 
@@ -47,7 +59,9 @@ async def test_status_errors(client, chaos) -> None:
     answer = await client.get(chaos.url(f"/ok?status=500&api_key={SECRET}"))
     with pytest.raises(llmcurl.HTTPStatusError) as caught:
         answer.raise_for_status()
-    assert SECRET not in told(caught.value, caught.value.request, caught.value.response, answer.url, answer.url.params)
+    assert SECRET not in told(
+        caught.value, caught.value.request, caught.value.response, answer.url, answer.url.params
+    )
 
 
 async def test_proxy_credentials(chaos) -> None:
@@ -57,14 +71,26 @@ async def test_proxy_credentials(chaos) -> None:
         async with llmcurl.AsyncClient(proxy=proxy) as client:
             with pytest.raises(llmcurl.TransportError) as caught:
                 await client.get(chaos.url("/ok"))
-            assert SECRET not in told(caught.value, made, client, client._settings, llmcurl.BasicAuth("u", SECRET), llmcurl.BearerAuth(SECRET))
+            assert SECRET not in told(
+                caught.value,
+                made,
+                client,
+                client._settings,
+                llmcurl.BasicAuth("u", SECRET),
+                llmcurl.BearerAuth(SECRET),
+            )
     with pytest.raises(ValueError) as bad:
         llmcurl.Proxy(f"gopher://user:{SECRET}@host")
     assert SECRET not in told(bad.value)
 
 
 async def test_arguments_that_are_refused(client) -> None:
-    for place in (f"http://user:{SECRET}@[bad/", f"ftp://user:{SECRET}@host/?key={SECRET}", f"http://user:{SECRET}@host:99999/", f"//u:{SECRET}@h/"):
+    for place in (
+        f"http://user:{SECRET}@[bad/",
+        f"ftp://user:{SECRET}@host/?key={SECRET}",
+        f"http://user:{SECRET}@host:99999/",
+        f"//u:{SECRET}@h/",
+    ):
         with pytest.raises((llmcurl.InvalidURL, llmcurl.UnsupportedProtocol)) as caught:
             await client.get(place)
         assert SECRET not in told(caught.value)
@@ -82,7 +108,11 @@ async def test_calls_and_warnings(chaos) -> None:
             warnings.simplefilter("always")
             client.get(chaos.url(f"/stall?api_key={SECRET}"))
             gc.collect()
-        assert len(caught) == 1 and "never awaited" in str(caught[0].message) and SECRET not in str(caught[0].message)
+        assert (
+            len(caught) == 1
+            and "never awaited" in str(caught[0].message)
+            and SECRET not in str(caught[0].message)
+        )
 
 
 async def test_an_error_that_nobody_looked_at(chaos) -> None:
@@ -94,7 +124,12 @@ async def test_an_error_that_nobody_looked_at(chaos) -> None:
             await asyncio.wait([call])
             del call
             gc.collect()
-    assert SECRET not in str([(context["message"], repr(context["exception"]), repr(context["future"])) for context in contexts])
+    assert SECRET not in str(
+        [
+            (context["message"], repr(context["exception"]), repr(context["future"]))
+            for context in contexts
+        ]
+    )
     assert contexts.pop()["message"] == "Call exception was never retrieved"
 
 
@@ -118,9 +153,13 @@ async def test_a_private_key_and_its_password(tls, authority) -> None:
 async def test_providers(provider, chaos) -> None:
     async with provider(api_key=SECRET, base_url=chaos.origin) as llm:
         assert SECRET not in told(llm)
-        with pytest.raises(Exception) as caught:  # there is no such script: a 404 that is no JSON of theirs
+        with pytest.raises(
+            Exception
+        ) as caught:  # there is no such script: a 404 that is no JSON of theirs
             await llm.chat("hello", model="m")
-        assert SECRET not in told(caught.value) + "".join(traceback.format_exception_only(caught.value))
+        assert SECRET not in told(caught.value) + "".join(
+            traceback.format_exception_only(caught.value)
+        )
 
 
 async def test_a_provider_without_a_key_sends_none(chaos) -> None:

@@ -22,7 +22,9 @@ async def application(scope: dict, receive, send) -> None:
     query = dict(parse_qsl(scope["query_string"].decode()))
 
     async def start(kind: bytes = b"application/json") -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]}
+        )
 
     async def body() -> bytes:
         data, more = b"", True
@@ -42,7 +44,9 @@ async def application(scope: dict, receive, send) -> None:
     elif path == "/sse":
         await start(b"text/event-stream")
         for i in range(int(query.get("n", 5))):
-            await send({"type": "http.response.body", "body": b"data: %d\n\n" % i, "more_body": True})
+            await send(
+                {"type": "http.response.body", "body": b"data: %d\n\n" % i, "more_body": True}
+            )
             await asyncio.sleep(float(query.get("ms", 0)) / 1000)
         await end(b"data: [DONE]\n\n")
     elif path == "/slow":
@@ -56,7 +60,12 @@ async def application(scope: dict, receive, send) -> None:
     else:
         await body()
         await start()
-        facts = {"method": scope["method"], "path": path, "query": query, "version": scope["http_version"]}
+        facts = {
+            "method": scope["method"],
+            "path": path,
+            "query": query,
+            "version": scope["http_version"],
+        }
         await end(json.dumps(facts).encode())
 
 

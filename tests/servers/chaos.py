@@ -33,7 +33,8 @@ class Seen:
     body_done: bool = False
     at: float = field(default_factory=time.monotonic)
     sent: int = 0  # bytes of the answer taken by the kernel
-    gone: float | None = None  # when the peer's end of the connection was seen closed during this request
+    # when the peer's end of the connection was seen closed during this request
+    gone: float | None = None
 
     def header(self, name: str) -> str | None:
         values = self.header_list(name)
@@ -67,7 +68,9 @@ class Gone(ConnectionError):
 class Connection:
     """One accepted connection; scripts use only this."""
 
-    def __init__(self, server: Chaos, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, server: Chaos, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.server = server
         self.number = number
         self.reader = reader
@@ -86,9 +89,20 @@ class Connection:
             return None
         lines = raw[:-4].decode("latin-1").split("\r\n")
         method, target, _ = lines[0].split(" ", 2)
-        headers = [(name, value.strip(" ")) for name, _, value in (line.partition(":") for line in lines[1:])]
+        headers = [
+            (name, value.strip(" "))
+            for name, _, value in (line.partition(":") for line in lines[1:])
+        ]
         parts = urlsplit(target)
-        return Seen(self.number, raw, method, target, unquote(parts.path), dict(parse_qsl(parts.query)), headers)
+        return Seen(
+            self.number,
+            raw,
+            method,
+            target,
+            unquote(parts.path),
+            dict(parse_qsl(parts.query)),
+            headers,
+        )
 
     async def read_body(self, limit: int | None = None) -> bytes:
         """The whole body (or at least `limit` bytes of it); its framing goes to `raw_body`."""
@@ -97,7 +111,11 @@ class Connection:
             while True:
                 line = await self.reader.readuntil(b"\r\n")
                 size = int(line.split(b";")[0], 16)
-                data = await self.reader.readexactly(size + 2) if size else await self.reader.readuntil(b"\r\n")
+                data = (
+                    await self.reader.readexactly(size + 2)
+                    if size
+                    else await self.reader.readuntil(b"\r\n")
+                )
                 request.raw_body += line + data
                 if size == 0:
                     break
@@ -198,7 +216,9 @@ class Chaos(ThreadedServer):
                 connection.requests += 1
                 self.seen.append(request)
                 script, connection.next = connection.next, None
-                await (script or SCRIPTS.get(request.path.split("/")[1], unknown))(connection, request)
+                await (script or SCRIPTS.get(request.path.split("/")[1], unknown))(
+                    connection, request
+                )
 
     # -- for tests ----------------------------------------------------------------------------------------------------
 

@@ -30,8 +30,14 @@ def script(name: str):
     return register
 
 
-def answer(body: bytes = b'{"ok":true}', *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body) if length is None else length}"]
+def answer(
+    body: bytes = b'{"ok":true}', *headers: str, status: str = "200 OK", length: int | None = None
+) -> bytes:
+    lines = [
+        f"HTTP/1.1 {status}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body) if length is None else length}",
+    ]
     return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + body
 
 
@@ -77,7 +83,13 @@ async def echo(c: Connection, r: Seen) -> None:
 async def echo_json(c: Connection, r: Seen) -> None:
     """What was understood of the request, as JSON."""
     body = await c.read_body()
-    facts = {"method": r.method, "target": r.target, "headers": r.headers, "body": body.decode("latin-1"), "connection": c.number}
+    facts = {
+        "method": r.method,
+        "target": r.target,
+        "headers": r.headers,
+        "body": body.decode("latin-1"),
+        "connection": c.number,
+    }
     await c.send(answer(json.dumps(facts).encode()))
 
 
@@ -95,7 +107,9 @@ async def some_bytes(c: Connection, r: Seen) -> None:
 @script("drip")
 async def drip(c: Connection, r: Seen) -> None:
     """?n= chunks of ?size= bytes, ?ms= apart."""
-    await c.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await c.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     data = b"x" * int(r.number("size", 10))
     for _ in range(int(r.number("n", 10))):
         await c.send(b"%x\r\n%s\r\n" % (len(data), data))
@@ -107,7 +121,11 @@ async def drip(c: Connection, r: Seen) -> None:
 async def lines(c: Connection, r: Seen) -> None:
     """Text whose line ends and UTF-8 sequences are cut over writes; ?size= of a write."""
     text = "first\r\nsécond ☃\n\nlong " + "ü" * 3000 + "\rlast without end"
-    await c.send(answer(b"", "X-Sort: lines", length=len(text.encode())).replace(b"application/json", b"text/plain; charset=utf-8"))
+    await c.send(
+        answer(b"", "X-Sort: lines", length=len(text.encode())).replace(
+            b"application/json", b"text/plain; charset=utf-8"
+        )
+    )
     await c.send_slowly(text.encode(), int(r.number("size", 7)))
 
 
@@ -115,7 +133,13 @@ async def lines(c: Connection, r: Seen) -> None:
 async def redirect(c: Connection, r: Seen) -> None:
     """?to= (default: itself, for ever), ?status=."""
     await c.read_body()
-    await c.send(answer(b"", f"Location: {r.query.get('to', r.target)}", status=f"{r.query.get('status', '302')} Found"))
+    await c.send(
+        answer(
+            b"",
+            f"Location: {r.query.get('to', r.target)}",
+            status=f"{r.query.get('status', '302')} Found",
+        )
+    )
 
 
 @script("set-cookie")
@@ -129,7 +153,12 @@ async def set_cookie(c: Connection, r: Seen) -> None:
 async def encoded(c: Connection, r: Seen) -> None:
     """?as=gzip|deflate|br|zstd of PLAIN; ?bad=1 spoils it, ?cut=1 ends it early, ?slow=1 sends it byte by byte."""
     name = r.query["as"]
-    raw = {"gzip": lambda: gzip.compress(PLAIN), "deflate": lambda: zlib.compress(PLAIN), "br": lambda: BROTLI, "zstd": lambda: ZSTD}
+    raw = {
+        "gzip": lambda: gzip.compress(PLAIN),
+        "deflate": lambda: zlib.compress(PLAIN),
+        "br": lambda: BROTLI,
+        "zstd": lambda: ZSTD,
+    }
     body = raw[name]()
     if "bad" in r.query:
         body = b"\xff" * 20
@@ -142,7 +171,15 @@ async def encoded(c: Connection, r: Seen) -> None:
 @script("duplicate")
 async def duplicate(c: Connection, r: Seen) -> None:
     """Headers that come twice, one empty, one in latin-1, one with much space, one odd case."""
-    extra = ["X-Twice: one", "X-Twice: two", "Set-Cookie: a=1", "Set-Cookie: b=2", "X-Empty:", "X-Latin: caf\xe9", "X-Space:   much   "]
+    extra = [
+        "X-Twice: one",
+        "X-Twice: two",
+        "Set-Cookie: a=1",
+        "Set-Cookie: b=2",
+        "X-Empty:",
+        "X-Latin: caf\xe9",
+        "X-Space:   much   ",
+    ]
     await c.send(answer(b"{}", *extra, "x-oDD-cAse: yes"))
 
 
@@ -182,7 +219,13 @@ async def stall(c: Connection, r: Seen) -> None:
         return await c.wait_gone_deaf()
     await c.read_body()
     head = answer(b"", length=1000)
-    parts = {"request": b"", "line": head[:9], "head": head[:30], "headers": head, "body": head + b"x" * 500}
+    parts = {
+        "request": b"",
+        "line": head[:9],
+        "head": head[:30],
+        "headers": head,
+        "body": head + b"x" * 500,
+    }
     await c.send(parts[at])
     await c.wait_gone()
 
@@ -234,10 +277,17 @@ async def cut(c: Connection, r: Seen) -> None:
     await c.read_body()
     body = b"y" * 1000
     if "chunked" in r.query:
-        head, body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"3e8\r\n" + body + b"\r\n0\r\n\r\n"
+        head, body = (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"3e8\r\n" + body + b"\r\n0\r\n\r\n",
+        )
     else:
         head = answer(b"", length=len(body))
-    await c.send(head + body[: int(r.number("body"))] if "body" in r.query else (head + body)[: int(r.number("after"))])
+    await c.send(
+        head + body[: int(r.number("body"))]
+        if "body" in r.query
+        else (head + body)[: int(r.number("after"))]
+    )
     c.close()
 
 
@@ -267,7 +317,9 @@ async def rst(c: Connection, r: Seen) -> None:
 async def half_close(c: Connection, r: Seen) -> None:
     """A body ended by FIN only; the other direction stays open until the client closes."""
     await c.read_body()
-    await c.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nhalf closed")
+    await c.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nhalf closed"
+    )
     c.half_close()
     await c.wait_gone()
 
@@ -277,7 +329,13 @@ async def early(c: Connection, r: Seen) -> None:
     """Answers ?status= after ?after= bytes of the body; then ?then=drain (reads the rest), close, rst, stall (reads nothing)."""
     await c.read_body(int(r.number("after", 1)))
     then = r.query.get("then", "drain")
-    await c.send(answer(b'{"early":true}', *(["Connection: close"] if then in ("close", "rst") else []), status=f"{r.query.get('status', '413')} Early"))
+    await c.send(
+        answer(
+            b'{"early":true}',
+            *(["Connection: close"] if then in ("close", "rst") else []),
+            status=f"{r.query.get('status', '413')} Early",
+        )
+    )
     if then == "drain":
         await c.read_body()
     elif then == "close":
@@ -343,18 +401,28 @@ async def informational(c: Connection, r: Seen) -> None:
     """?n= answers with status ?code= before the final one."""
     await c.read_body()
     code = r.query.get("code", "103")
-    await c.send(f"HTTP/1.1 {code} Wait\r\nX-Info: early\r\n\r\n".encode() * int(r.number("n", 1)) + answer())
+    await c.send(
+        f"HTTP/1.1 {code} Wait\r\nX-Info: early\r\n\r\n".encode() * int(r.number("n", 1)) + answer()
+    )
 
 
 @script("no-body")
 async def no_body(c: Connection, r: Seen) -> None:
     """?status=204|304 (or HEAD on anything) with Content-Length ?length= and no body, keep-alive."""
-    await c.send(answer(b"", status=f"{r.query.get('status', '204')} Empty", length=int(r.number("length", 1000))))
+    await c.send(
+        answer(
+            b"",
+            status=f"{r.query.get('status', '204')} Empty",
+            length=int(r.number("length", 1000)),
+        )
+    )
 
 
 @script("trailers")
 async def trailers(c: Connection, r: Seen) -> None:
-    await c.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n")
+    await c.send(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n"
+    )
 
 
 @script("headers")
@@ -408,7 +476,9 @@ async def garbage(c: Connection, r: Seen) -> None:
 @script("stamp")
 async def stamp(c: Connection, r: Seen) -> None:
     """?n= lines with the server's clock, ?ms= apart, each sent at once."""
-    await c.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await c.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     for _ in range(int(r.number("n", 3))):
         line = b"%.6f\n" % time.monotonic()
         await c.send(b"%x\r\n%s\r\n" % (len(line), line))

@@ -21,12 +21,18 @@ from .nginx import Missing
 
 START_TIMEOUT = 40.0  # seconds; a machine may be slow
 
-ENV = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "ASAN_OPTIONS", "LSAN_OPTIONS")}
+ENV = {
+    key: value
+    for key, value in os.environ.items()
+    if key not in ("LD_PRELOAD", "ASAN_OPTIONS", "LSAN_OPTIONS")
+}
 
 
 def _program(name: str) -> str:
     """The newest PostgreSQL's, or what is on the path. Missing if there is none."""
-    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: int(path.split("/")[4]))
+    found = sorted(
+        glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: int(path.split("/")[4])
+    )
     program = found[-1] if found else shutil.which(name)
     if program is None:
         raise Missing(f"{name} is not installed; scripts/bootstrap test does that")
@@ -36,7 +42,9 @@ def _program(name: str) -> str:
 @contextlib.contextmanager
 def _directory() -> Iterator[Path]:
     # Under /tmp: the path of a Unix socket has 107 bytes at most.
-    with tempfile.TemporaryDirectory(prefix="llmcurl-db-", dir="/tmp", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="llmcurl-db-", dir="/tmp", ignore_cleanup_errors=True
+    ) as name:
         yield Path(name)
 
 
@@ -64,9 +72,21 @@ def redis() -> Iterator[str]:
     """A Redis server; its URL."""
     with _directory() as home:
         socket, log = home / "redis.sock", home / "log"
-        command = [_program("redis-server"), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(home)]
+        command = [
+            _program("redis-server"),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket),
+            "--save",
+            "",
+            "--dir",
+            str(home),
+        ]
         with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output, env=ENV, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=ENV, stdin=subprocess.DEVNULL
+            )
         try:
             _wait(process, socket.exists, log)
             yield f"unix://{socket}"
@@ -85,14 +105,25 @@ def postgres() -> Iterator[str]:
             os.chown(home, entry.pw_uid, entry.pw_gid)
             user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
         data, log = home / "data", home / "log"
-        common = {"env": {**ENV, "LC_ALL": "C.UTF-8", "TZ": "UTC"}, "cwd": home, "stdin": subprocess.DEVNULL, **user}
+        common = {
+            "env": {**ENV, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            "cwd": home,
+            "stdin": subprocess.DEVNULL,
+            **user,
+        }
         made = subprocess.run(
             [initdb, "-D", str(data), "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"],
             capture_output=True, text=True, check=False, **common,
         )  # fmt: skip
         if made.returncode:
             raise RuntimeError(f"initdb failed:\n{made.stderr[-2000:]}")
-        settings = ["listen_addresses=", f"unix_socket_directories={home}", "fsync=off", "shared_buffers=8MB", "max_connections=20"]
+        settings = [
+            "listen_addresses=",
+            f"unix_socket_directories={home}",
+            "fsync=off",
+            "shared_buffers=8MB",
+            "max_connections=20",
+        ]
         command = [server, "-D", str(data)]
         for setting in settings:
             command += ["-c", setting]

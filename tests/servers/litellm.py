@@ -72,7 +72,15 @@ def litellm(upstream_openai: str, upstream: str) -> Iterator[Proxy]:
         env = {**ENV, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "HOME": name, "LITELLM_LOG": "ERROR"}
         for variable in [v for v in env if v.startswith("PYTHON") or v.lower().endswith("_proxy")]:
             del env[variable]
-        command = [str(PROGRAM), "--config", str(home / "config.yaml"), "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            str(PROGRAM),
+            "--config",
+            str(home / "config.yaml"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=home, start_new_session=True

@@ -180,7 +180,9 @@ def _find() -> tuple[str, str]:
     """The load_module lines and the binary."""
     binary = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if binary is None:
-        raise Missing("nginx is not installed (Debian: apt-get install nginx libnginx-mod-http-lua)")
+        raise Missing(
+            "nginx is not installed (Debian: apt-get install nginx libnginx-mod-http-lua)"
+        )
     version = subprocess.run([binary, "-V"], capture_output=True, text=True, check=True).stderr
     found = re.search(r"--modules-path=(\S+)", version)
     folder = Path(found.group(1) if found else "/usr/lib/nginx/modules")
@@ -230,9 +232,20 @@ class Nginx:
                 "NOFILE": nofile, "CONNECTIONS": min(nofile, 65536),
                 "HTTP": ports[0], "H2C": ports[1], "HTTPS": ports[2], "HTTPS2": ports[3],
             }  # fmt: skip
-            text = re.sub(r"@([A-Z0-9]+)@", lambda m, values=values: str(values[m.group(1)]), CONFIG)
+            text = re.sub(
+                r"@([A-Z0-9]+)@", lambda m, values=values: str(values[m.group(1)]), CONFIG
+            )
             (self.folder / "nginx.conf").write_text(text)
-            command = [*_dies_with_us(), binary, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"), "-e", str(self.folder / "error.log")]
+            command = [
+                *_dies_with_us(),
+                binary,
+                "-p",
+                str(self.folder),
+                "-c",
+                str(self.folder / "nginx.conf"),
+                "-e",
+                str(self.folder / "error.log"),
+            ]
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
                 env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},  # a sanitizer, perhaps

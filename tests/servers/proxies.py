@@ -48,9 +48,13 @@ async def _both_ways(a: tuple, b: tuple) -> None:
 class HttpProxy(ThreadedServer):
     """`fail`: None, "502" (CONNECT and forward), "drop" (close without an answer), "stall" (never answers), "garbage"."""
 
-    def __init__(self, *, auth: tuple[str, str] | None = None, fail: str | None = None, **options) -> None:
+    def __init__(
+        self, *, auth: tuple[str, str] | None = None, fail: str | None = None, **options
+    ) -> None:
         super().__init__(**options)
-        self.auth = None if auth is None else "Basic " + base64.b64encode(":".join(auth).encode()).decode()
+        self.auth = (
+            None if auth is None else "Basic " + base64.b64encode(":".join(auth).encode()).decode()
+        )
         self.fail = fail
         self.asked: list[Asked] = []
 
@@ -63,7 +67,10 @@ class HttpProxy(ThreadedServer):
                 return
             lines = raw[:-4].decode("latin-1").split("\r\n")
             method, target, _ = lines[0].split(" ", 2)
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+            headers = {
+                name.lower(): value.strip()
+                for name, _, value in (line.partition(":") for line in lines[1:])
+            }
             self.asked.append(Asked(method, target, headers, number))
             if self.fail == "drop":
                 return
@@ -77,7 +84,9 @@ class HttpProxy(ThreadedServer):
                 writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nbad")
                 continue
             if self.auth is not None and headers.get("proxy-authorization") != self.auth:
-                writer.write(b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="p"\r\nContent-Length: 0\r\n\r\n')
+                writer.write(
+                    b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="p"\r\nContent-Length: 0\r\n\r\n'
+                )
                 continue
             if method == "CONNECT":
                 host, _, port = target.rpartition(":")
@@ -92,7 +101,9 @@ class HttpProxy(ThreadedServer):
             if not await self._forward(reader, writer, lines, method, target, headers):
                 return
 
-    async def _forward(self, reader, writer, lines: list[str], method: str, target: str, headers: dict[str, str]) -> bool:
+    async def _forward(
+        self, reader, writer, lines: list[str], method: str, target: str, headers: dict[str, str]
+    ) -> bool:
         parts = urlsplit(target)
         try:
             up_reader, up_writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
@@ -102,7 +113,11 @@ class HttpProxy(ThreadedServer):
         try:
             path = parts.path + (f"?{parts.query}" if parts.query else "") or "/"
             kept = [line for line in lines[1:] if not line.lower().startswith("proxy-")]
-            up_writer.write("\r\n".join([f"{method} {path} HTTP/1.1", *kept, "Connection: close", "", ""]).encode("latin-1"))
+            up_writer.write(
+                "\r\n".join(
+                    [f"{method} {path} HTTP/1.1", *kept, "Connection: close", "", ""]
+                ).encode("latin-1")
+            )
             left = int(headers.get("content-length", 0))
             while left:
                 data = await reader.read(min(left, 1 << 16))
@@ -111,8 +126,15 @@ class HttpProxy(ThreadedServer):
                 up_writer.write(data)
                 left -= len(data)
             head = (await up_reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            length = next((int(line[15:]) for line in head if line.lower().startswith("content-length:")), None)
-            body = await up_reader.read() if length is None else await up_reader.readexactly(length if method != "HEAD" else 0)
+            length = next(
+                (int(line[15:]) for line in head if line.lower().startswith("content-length:")),
+                None,
+            )
+            body = (
+                await up_reader.read()
+                if length is None
+                else await up_reader.readexactly(length if method != "HEAD" else 0)
+            )
             head = [line for line in head if line and not line.lower().startswith("connection:")]
             if length is None:
                 head.append("Connection: close")
@@ -131,7 +153,14 @@ class SocksProxy(ThreadedServer):
 
     scheme = "socks5h"
 
-    def __init__(self, *, auth: tuple[str, str] | None = None, fail: str | None = None, names: dict[str, str] | None = None, **options) -> None:
+    def __init__(
+        self,
+        *,
+        auth: tuple[str, str] | None = None,
+        fail: str | None = None,
+        names: dict[str, str] | None = None,
+        **options,
+    ) -> None:
         super().__init__(**options)
         self.auth = auth
         self.fail = fail
@@ -156,9 +185,15 @@ class SocksProxy(ThreadedServer):
                 return
         _, command, _, kind = await reader.readexactly(4)
         if kind == 3:
-            host, sort = (await reader.readexactly((await reader.readexactly(1))[0])).decode(), "domain"
+            host, sort = (
+                (await reader.readexactly((await reader.readexactly(1))[0])).decode(),
+                "domain",
+            )
         else:
-            host, sort = str(ipaddress.ip_address(await reader.readexactly(4 if kind == 1 else 16))), "ipv4" if kind == 1 else "ipv6"
+            host, sort = (
+                str(ipaddress.ip_address(await reader.readexactly(4 if kind == 1 else 16))),
+                "ipv4" if kind == 1 else "ipv6",
+            )
         (port,) = struct.unpack(">H", await reader.readexactly(2))
         self.asked.append(Asked(sort, f"{host}:{port}", connection=self.connections))
         if self.fail == "drop":

@@ -40,7 +40,9 @@ class ThreadedServer:
         listener.listen(65535)  # connects succeed from here on, even before the thread runs
         self.port = listener.getsockname()[1]
         ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(listener, ready), name=type(self).__name__, daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(listener, ready), name=type(self).__name__, daemon=True
+        )
         self._thread.start()
         ready.wait()
         return self
@@ -52,7 +54,9 @@ class ThreadedServer:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(lambda loop, context: None)
         self._stop = asyncio.Event()
-        server = await asyncio.start_server(self._accept, sock=listener, backlog=65535, **self._tls_options())
+        server = await asyncio.start_server(
+            self._accept, sock=listener, backlog=65535, **self._tls_options()
+        )
         ready.set()
         await self._stop.wait()
         server.close()
@@ -61,7 +65,11 @@ class ThreadedServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _tls_options(self) -> dict:
-        return {} if self.tls is None else {"ssl": self.tls, "ssl_handshake_timeout": 30, "ssl_shutdown_timeout": 1}
+        return (
+            {}
+            if self.tls is None
+            else {"ssl": self.tls, "ssl_handshake_timeout": 30, "ssl_shutdown_timeout": 1}
+        )
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -112,7 +120,9 @@ class ThreadedServer:
         return self.origin + path
 
 
-async def until(condition: Callable[[], object], timeout: float = 5.0, what: str = "the condition") -> object:
+async def until(
+    condition: Callable[[], object], timeout: float = 5.0, what: str = "the condition"
+) -> object:
     """Wait in the running loop, bounded, until `condition()` is true; needs no help from other threads."""
     deadline = time.monotonic() + timeout
     while True:
@@ -124,7 +134,9 @@ async def until(condition: Callable[[], object], timeout: float = 5.0, what: str
         await asyncio.sleep(0.002)
 
 
-def until_sync(condition: Callable[[], object], timeout: float = 5.0, what: str = "the condition") -> object:
+def until_sync(
+    condition: Callable[[], object], timeout: float = 5.0, what: str = "the condition"
+) -> object:
     """The same for code without a loop."""
     deadline = time.monotonic() + timeout
     while True:

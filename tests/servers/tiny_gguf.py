@@ -17,7 +17,11 @@ WORDS = [f"\u2581{word}" for word in "the a of to and in is it you that sky blue
 def main(path: str) -> None:
     kind = gguf.TokenType
     tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{n:02X}>" for n in range(256)] + ["\u2581", *WORDS]
-    types = [kind.UNKNOWN, kind.CONTROL, kind.CONTROL] + [kind.BYTE] * 256 + [kind.NORMAL] * (1 + len(WORDS))
+    types = (
+        [kind.UNKNOWN, kind.CONTROL, kind.CONTROL]
+        + [kind.BYTE] * 256
+        + [kind.NORMAL] * (1 + len(WORDS))
+    )
     draw = np.random.default_rng(1)
 
     def tensor(*shape: int) -> np.ndarray:

@@ -29,7 +29,15 @@ class Authority:
         past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
         self.good = self._write("good", self.ca.issue_cert("127.0.0.1", "localhost", "::1"))
         self.wrong_host = self._write("wrong-host", self.ca.issue_cert("wrong.example"))
-        self.expired = self._write("expired", self.ca.issue_cert("127.0.0.1", "localhost", not_before=past, not_after=past + datetime.timedelta(days=1)))
+        self.expired = self._write(
+            "expired",
+            self.ca.issue_cert(
+                "127.0.0.1",
+                "localhost",
+                not_before=past,
+                not_after=past + datetime.timedelta(days=1),
+            ),
+        )
         self.self_signed = self._write("self-signed", other.issue_cert("127.0.0.1", "localhost"))
         self.client = self._write("client", self.ca.issue_cert("client@tests.example"))
         self.stranger = self._write("stranger", other.issue_cert("stranger@tests.example"))
@@ -50,11 +58,18 @@ class Authority:
         folder = self.folder / "hashed"
         if not folder.exists():
             folder.mkdir()
-            name = subprocess.run(["openssl", "x509", "-hash", "-noout", "-in", str(self.ca_file)], capture_output=True, text=True, check=True).stdout.strip()
+            name = subprocess.run(
+                ["openssl", "x509", "-hash", "-noout", "-in", str(self.ca_file)],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
             (folder / f"{name}.0").write_bytes(self.ca_file.read_bytes())
         return folder
 
-    def server_context(self, files: tuple[Path, Path], *, client_certs: bool = False) -> ssl.SSLContext:
+    def server_context(
+        self, files: tuple[Path, Path], *, client_certs: bool = False
+    ) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*map(str, files))
         context.set_alpn_protocols(["http/1.1"])

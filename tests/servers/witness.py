@@ -64,7 +64,10 @@ class Witness:
             told["head"] = "\r\n".join(lines)
             self.seen.append(told)
             body = json.dumps(told).encode()
-            peer.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            peer.sendall(
+                b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+                + body
+            )
 
     def __enter__(self) -> Witness:
         self._thread.start()

@@ -56,7 +56,10 @@ class Relay(ThreadedServer):
             return
         there = await asyncio.open_connection(*self.to)
         try:
-            both = [asyncio.create_task(self.carry(reader, there[1])), asyncio.create_task(self.carry(there[0], writer))]
+            both = [
+                asyncio.create_task(self.carry(reader, there[1])),
+                asyncio.create_task(self.carry(there[0], writer)),
+            ]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(0.05)
             for task in both:
@@ -88,7 +91,13 @@ def main() -> None:
         relays["proxy"].to = ("127.0.0.1", proxy.port)
         steady = Chaos().start()
         found = {name: relay.origin for name, relay in relays.items()}
-        found |= {"steady": steady.origin, "nginx": nginx.http, "https": nginx.https, "h2": nginx.https2, "ca": str(authority.ca_file)}
+        found |= {
+            "steady": steady.origin,
+            "nginx": nginx.http,
+            "https": nginx.https,
+            "h2": nginx.https2,
+            "ca": str(authority.ca_file),
+        }
         print(json.dumps(found), flush=True)
 
         def forget() -> None:

@@ -60,9 +60,13 @@ class Soak:
         plain = llmcurl.AsyncClient(timeout=timeout)
         self.clients = {
             "plain": plain,
-            "narrow": llmcurl.AsyncClient(timeout=timeout, limits=llmcurl.Limits(max_connections=8, keepalive_expiry=1)),
+            "narrow": llmcurl.AsyncClient(
+                timeout=timeout, limits=llmcurl.Limits(max_connections=8, keepalive_expiry=1)
+            ),
             "h2": llmcurl.AsyncClient(timeout=timeout, http2=True, verify=peers["ca"]),
-            "proxied": llmcurl.AsyncClient(timeout=llmcurl.Timeout(2, total=10), proxy=peers["proxy"]),
+            "proxied": llmcurl.AsyncClient(
+                timeout=llmcurl.Timeout(2, total=10), proxy=peers["proxy"]
+            ),
             "driven": llmcurl.AsyncClient(timeout=timeout, follow_redirects=True, cookies={}),
         }
 
@@ -111,9 +115,19 @@ class Soak:
     async def own_answer(self) -> None:
         """Whose answer is it? Over HTTP/2 and TLS, through the proxy, from nginx."""
         number = random.random()
-        name, origin = random.choice([("h2", "h2"), ("h2", "https"), ("plain", "nginx"), ("proxied", "nginx"), ("proxied", "nginx")])
+        name, origin = random.choice(
+            [
+                ("h2", "h2"),
+                ("h2", "https"),
+                ("plain", "nginx"),
+                ("proxied", "nginx"),
+                ("proxied", "nginx"),
+            ]
+        )
         answer = await self.clients[name].get(f"{self.peers[origin]}/query?n={number}")
-        assert answer.status_code in (200, 502) and (answer.status_code != 200 or answer.text == f"/query?n={number}"), answer.text
+        assert answer.status_code in (200, 502) and (
+            answer.status_code != 200 or answer.text == f"/query?n={number}"
+        ), answer.text
 
     async def stream(self) -> None:
         client, origin = self.place()
@@ -166,27 +180,47 @@ class Soak:
     async def timed_out(self) -> None:
         client, origin = self.place()
         timeout = random.choice([llmcurl.Timeout(5, read=0.05), llmcurl.Timeout(5, total=0.05)])
-        await client.get(f"{origin}/stall?at={random.choice(['request', 'head', 'body'])}", timeout=timeout)
+        await client.get(
+            f"{origin}/stall?at={random.choice(['request', 'head', 'body'])}", timeout=timeout
+        )
 
     async def forgotten(self) -> None:
         client, origin = self.place()
         if random.random() < 0.5:
             client.get(f"{origin}/stall").done()
         else:
-            response = await client.send(client.build_request("GET", f"{origin}/stall?at=body"), stream=True)
+            response = await client.send(
+                client.build_request("GET", f"{origin}/stall?at=body"), stream=True
+            )
             del response
 
     async def broken(self) -> None:
         client, origin = self.place()
-        await client.get(origin + random.choice(["/rst", "/rst?at=body", "/cut?after=0", "/cut?body=10", "/garbage?sort=binary&close=1", "/chunks?bad=size"]))
+        await client.get(
+            origin
+            + random.choice(
+                [
+                    "/rst",
+                    "/rst?at=body",
+                    "/cut?after=0",
+                    "/cut?body=10",
+                    "/garbage?sort=binary&close=1",
+                    "/chunks?bad=size",
+                ]
+            )
+        )
 
     async def redirected(self) -> None:
-        answer = await self.clients["driven"].get(f"{self.peers['steady']}/redirect?to=/set-cookie%3Fa%3D{random.randrange(100)}")
+        answer = await self.clients["driven"].get(
+            f"{self.peers['steady']}/redirect?to=/set-cookie%3Fa%3D{random.randrange(100)}"
+        )
         assert answer.status_code == 200 and len(answer.history) == 1
 
     async def gathered(self) -> None:
         client, origin = self.place()
-        results = await asyncio.gather(*(client.get(f"{origin}/ok?ms=5&n={n}") for n in range(20)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(client.get(f"{origin}/ok?ms=5&n={n}") for n in range(20)), return_exceptions=True
+        )
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, llmcurl.HTTPError):
                 raise result
@@ -196,7 +230,9 @@ class Soak:
             assert (await client.get(f"{self.peers['steady']}/ok")).status_code == 200
 
     async def no_such_name(self) -> None:
-        await self.clients["plain"].get(f"http://no-such-name-{random.randrange(5)}.invalid/", timeout=5)
+        await self.clients["plain"].get(
+            f"http://no-such-name-{random.randrange(5)}.invalid/", timeout=5
+        )
 
     MIX = {
         "get": 30, "post": 15, "own_answer": 20, "stream": 10, "lagging_reader": 2, "left_early": 4, "upload": 5, "keep_alive_race": 3,
@@ -216,7 +252,19 @@ class Soak:
         """Something happens every few seconds."""
         while not self.stopping:
             await asyncio.sleep(random.uniform(2, 5))
-            tell(random.choice(["restart chaos", "restart chaos", "reload nginx", "proxy 502", "proxy drop", "proxy stall", "weather 4"]))
+            tell(
+                random.choice(
+                    [
+                        "restart chaos",
+                        "restart chaos",
+                        "reload nginx",
+                        "proxy 502",
+                        "proxy drop",
+                        "proxy stall",
+                        "weather 4",
+                    ]
+                )
+            )
             await asyncio.sleep(random.uniform(1, 2))
             tell("proxy none")
             tell("weather 1")
@@ -239,7 +287,9 @@ class Soak:
             "transfers": live["xfer"],
             "lanes": live["lane"],
             "slots": live["slot"],
-            "objects": sum(live.values()) - live["target"] - live["headers"],  # these two are caches, with ceilings
+            "objects": sum(live.values())
+            - live["target"]
+            - live["headers"],  # these two are caches, with ceilings
             "began": self.began,
             "ended": sum(self.ended.values()),
             "stall_ms": round(max(late, default=0) * 1000, 2),
@@ -256,7 +306,10 @@ class Soak:
             await asyncio.sleep(1)
             samples.append(self.sample(begin))
             if len(samples) % 60 == 0:
-                print(f"{samples[-1]['t']:.0f} s: {self.began} begun, {dict(self.ended)}, {samples[-1]['rss'] >> 20} MB", flush=True)
+                print(
+                    f"{samples[-1]['t']:.0f} s: {self.began} begun, {dict(self.ended)}, {samples[-1]['rss'] >> 20} MB",
+                    flush=True,
+                )
         self.stopping = True
         for task in side:
             task.cancel()
@@ -275,7 +328,9 @@ def netem() -> str:
     if os.environ.get("LLMCURL_SOAK_NETEM"):
         return ""
     try:
-        done = subprocess.run(["unshare", "-n", "sh", "-c", NETEM], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["unshare", "-n", "sh", "-c", NETEM], capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return done.stderr.strip() if done.returncode else ""
@@ -292,17 +347,25 @@ def slope(samples: list[dict[str, float]], key: str) -> float:
     return statistics.linear_regression(xs, ys).slope if len(samples) > 2 else 0.0
 
 
-def verdict(soak: Soak, samples: list[dict[str, float]], left: dict[str, int], network: str) -> dict[str, Any]:
+def verdict(
+    soak: Soak, samples: list[dict[str, float]], left: dict[str, int], network: str
+) -> dict[str, Any]:
     steady = samples[len(samples) // 3 :]
     rest = steady[-1]["t"] - steady[0]["t"] if steady else 0
     growth = {key: slope(steady, key) * rest for key in ("rss", "fds", "threads", "objects")}
     level = {key: statistics.median(s[key] for s in steady) for key in growth}
     bad = list(soak.wrong[:20])
     if sum(soak.ended.values()) != soak.began or soak.ended["lost"]:
-        bad.append(f"{soak.began} calls began, {sum(soak.ended.values())} ended, {soak.ended['lost']} lost")
+        bad.append(
+            f"{soak.began} calls began, {sum(soak.ended.values())} ended, {soak.ended['lost']} lost"
+        )
     if growth["rss"] > GROWTH:
         bad.append(f"memory grows by {growth['rss'] / 2**20:.1f} MB in {rest:.0f} s")
-    bad += [f"{key} grow: {growth[key]:+.1f} on {level[key]:.0f}" for key in ("fds", "threads", "objects") if growth[key] > max(5, SLACK * level[key])]
+    bad += [
+        f"{key} grow: {growth[key]:+.1f} on {level[key]:.0f}"
+        for key in ("fds", "threads", "objects")
+        if growth[key] > max(5, SLACK * level[key])
+    ]
     if left:
         bad.append(f"left behind at the end: {left}")
     stalls = sorted(s["stall_ms"] for s in samples)
@@ -350,22 +413,45 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=40)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("build/soak"))
-    parser.add_argument("--draw", type=Path, metavar="CSV", help="only draws what a run has left, beside it")
+    parser.add_argument(
+        "--draw", type=Path, metavar="CSV", help="only draws what a run has left, beside it"
+    )
     args = parser.parse_args()
     if args.draw:
         with open(args.draw, newline="") as file:
-            draw([{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)], args.draw.with_suffix(".png"))
+            draw(
+                [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)],
+                args.draw.with_suffix(".png"),
+            )
         return 0
     why_not = netem()
     if not why_not and not os.environ.get("LLMCURL_SOAK_NETEM"):
-        command = ["unshare", "-n", "sh", "-c", NETEM + ' && exec "$@"', "soak", sys.executable, *sys.argv]
+        command = [
+            "unshare",
+            "-n",
+            "sh",
+            "-c",
+            NETEM + ' && exec "$@"',
+            "soak",
+            sys.executable,
+            *sys.argv,
+        ]
         os.execvpe("unshare", command, {**os.environ, "LLMCURL_SOAK_NETEM": "1"})
-    network = f"relays with latency and loss; no netem here: {why_not}" if why_not else f"{NETEM}, and relays"
+    network = (
+        f"relays with latency and loss; no netem here: {why_not}"
+        if why_not
+        else f"{NETEM}, and relays"
+    )
     print(network)
     random.seed(args.seed)
     warnings.simplefilter("ignore", RuntimeWarning)  # calls that are forgotten on purpose
     args.out.mkdir(parents=True, exist_ok=True)
-    peers = subprocess.Popen([sys.executable, str(HERE / "peers.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    peers = subprocess.Popen(
+        [sys.executable, str(HERE / "peers.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         soak = Soak(json.loads(peers.stdout.readline()), args.workers)
 

@@ -78,10 +78,15 @@ async def test_calls_of_a_plain_client(client, mock_llm):
     assert seen == [200] * 30
 
 
-@pytest.mark.parametrize("source", [range(50), list(range(50)), numbers], ids=["range", "list", "async"])
+@pytest.mark.parametrize(
+    "source", [range(50), list(range(50)), numbers], ids=["range", "list", "async"]
+)
 async def test_any_iterable(source):
     call = Meter()
-    got = [r.value async for r in batch(source(50) if source is numbers else source, call, concurrency=7)]
+    got = [
+        r.value
+        async for r in batch(source(50) if source is numbers else source, call, concurrency=7)
+    ]
     assert sorted(got) == [n * 2 for n in range(50)] and call.most <= 7
 
 
@@ -276,7 +281,9 @@ async def test_failures_of_before(tmp_path, near):
 
     mock_llm.respond_with(None)
     mock_llm.reset()
-    none = [r async for r in batch(inputs, llm.chat, checkpoint=path, ordered=True, retry_failed="none")]
+    none = [
+        r async for r in batch(inputs, llm.chat, checkpoint=path, ordered=True, retry_failed="none")
+    ]
     assert mock_llm.stats.requests == 0
     assert isinstance(none[2].error, FailedBefore) and none[2].error.status == 400
     assert none[2].error.type == "BadRequestError" and none[2].input == "wrong"
@@ -306,7 +313,10 @@ async def test_dump_load_and_key(tmp_path):
     inputs = [("a", (1, 2)), ("b", (3, 4))]
     assert len([r async for r in batch(inputs, call, **options)]) == 2
     again = [r async for r in batch(reversed(inputs), call, ordered=True, **options)]
-    assert [(r.key, r.value, r.restored) for r in again] == [("b", 3 + 4j, True), ("a", 1 + 2j, True)]
+    assert [(r.key, r.value, r.restored) for r in again] == [
+        ("b", 3 + 4j, True),
+        ("a", 1 + 2j, True),
+    ]
 
 
 async def test_what_is_no_json_is_refused(tmp_path):
@@ -345,9 +355,13 @@ async def test_a_torn_last_line(tmp_path, cut):
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
     call = Meter()
-    assert sorted([r.value async for r in batch(range(10), call, checkpoint=path)]) == list(range(0, 20, 2))
+    assert sorted([r.value async for r in batch(range(10), call, checkpoint=path)]) == list(
+        range(0, 20, 2)
+    )
     assert call.calls == (0 if cut == 1 else 1)
-    assert sorted(path.read_bytes().splitlines()) != [] and len(path.read_bytes().splitlines()) == 10
+    assert (
+        sorted(path.read_bytes().splitlines()) != [] and len(path.read_bytes().splitlines()) == 10
+    )
     assert all(json.loads(line)["error"] is None for line in path.read_bytes().splitlines())
 
 

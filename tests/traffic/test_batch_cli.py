@@ -22,7 +22,9 @@ PACKAGE = str(Path(testing.__file__).parents[2])
 
 
 def load(name: str):
-    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py"
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -79,7 +81,12 @@ def test_openai_files(files, mock_llm):
 
 def test_openai_embeddings(files, mock_llm):
     files.write(
-        {"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": ["a", "b"]}}
+        {
+            "custom_id": "e",
+            "method": "POST",
+            "url": "/v1/embeddings",
+            "body": {"model": "m", "input": ["a", "b"]},
+        }
     )
     assert files.run("--base-url", mock_llm.openai_url) == 0
     assert len(files.read()[0]["response"]["body"]["data"]) == 2
@@ -116,7 +123,9 @@ def test_plain_files(files, mock_llm, provider, monkeypatch):
     for name in ("OPENAI", "ANTHROPIC", "GEMINI"):
         monkeypatch.setenv(f"{name}_API_KEY", "sk-secret")
     mock_llm.script(
-        "one", Reply("two", input_tokens=3, output_tokens=4), Reply(tool_calls=(ToolCall("f", {"a": 1}),))
+        "one",
+        Reply("two", input_tokens=3, output_tokens=4),
+        Reply(tool_calls=(ToolCall("f", {"a": 1}),)),
     )
     files.write(
         "a text",
@@ -124,7 +133,16 @@ def test_plain_files(files, mock_llm, provider, monkeypatch):
         {"custom_id": "x", "messages": [{"role": "user", "content": "hi"}], "model": "its-own"},
     )
     base = mock_llm.openai_url if provider == "openai" else mock_llm.base_url
-    options = ["--provider", provider, "--base-url", base, "--model", "mock-1", "--concurrency", "1"]
+    options = [
+        "--provider",
+        provider,
+        "--base-url",
+        base,
+        "--model",
+        "mock-1",
+        "--concurrency",
+        "1",
+    ]
     assert files.run(*options, "--max-tokens", "9", "--system", "Be brief.") == 0
     first, second, third = files.read()
     assert first["text"] == "one" and first["input"] == "a text" and first["key"].startswith("0-")
@@ -245,7 +263,18 @@ def test_no_key_and_no_file(files, capsys, monkeypatch):
 
 def test_stdin(files, mock_llm, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'"a"\n"b"\n')))
-    status = main(["batch", "-", str(files.output), "--quiet", "--model", "m", "--base-url", mock_llm.openai_url])
+    status = main(
+        [
+            "batch",
+            "-",
+            str(files.output),
+            "--quiet",
+            "--model",
+            "m",
+            "--base-url",
+            mock_llm.openai_url,
+        ]
+    )
     assert status == 0 and len(files.read()) == 2
 
 
@@ -257,13 +286,17 @@ def test_killed_twice_and_resumed_every_input_is_answered_once(tmp_path):
     assert [part.status for part in outcome.parts] == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert outcome.problems() == []
     assert outcome.requests <= 2000 + 2 * 50
-    assert sum(part.answered for part in outcome.parts) in range(1998, 2003)  # torn lines come again
+    assert sum(part.answered for part in outcome.parts) in range(
+        1998, 2003
+    )  # torn lines come again
 
 
 @pytest.mark.no_asan
 def test_memory_does_not_grow_with_the_input(tmp_path):
     few = load("batch").drive(tmp_path / made(tmp_path, "few"), 500, 50, 0, 0.0, more=("--quiet",))
-    many = load("batch").drive(tmp_path / made(tmp_path, "many"), 4000, 50, 0, 0.0, more=("--quiet",))
+    many = load("batch").drive(
+        tmp_path / made(tmp_path, "many"), 4000, 50, 0, 0.0, more=("--quiet",)
+    )
     assert many.parts[0].peak < few.parts[0].peak + 16 * 2**20
 
 

@@ -79,7 +79,18 @@ def test_the_workers_share_the_limit(cluster, tmp_path, mock_llm):
     (tmp_path / "in.jsonl").write_text("".join(f'"text {number}"\n' for number in range(90)))
     try:
         with databases.redis() as url:
-            options = ["--redis", url, "--rpm", "900", "--retries", "0", "--concurrency", "90", "--chunk", "15"]
+            options = [
+                "--redis",
+                url,
+                "--rpm",
+                "900",
+                "--retries",
+                "0",
+                "--concurrency",
+                "90",
+                "--chunk",
+                "15",
+            ]
             done = command(tmp_path, mock_llm, cluster, *options)
     except Missing as error:
         if os.environ.get("CI"):

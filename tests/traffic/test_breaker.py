@@ -20,7 +20,9 @@ def clock():
 
 
 def breaker(clock: Clock, **numbers) -> Breaker:
-    return Breaker(**{"failures": 3, "rate": 0.5, "window": 10, "cooldown": 5, "clock": clock, **numbers})
+    return Breaker(
+        **{"failures": 3, "rate": 0.5, "window": 10, "cooldown": 5, "clock": clock, **numbers}
+    )
 
 
 def fail(one: Breaker, times: int) -> None:

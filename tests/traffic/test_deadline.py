@@ -107,7 +107,9 @@ async def test_plain_http(mock_llm):
 async def test_a_stream_of_plain_http(mock_llm):
     mock_llm.configure(failure=Failure.stall(1))
     async with AsyncClient(base_url=mock_llm.openai_url) as http:
-        async with http.stream("POST", "/chat/completions", json={**PLAIN, "stream": True}, deadline=1.0) as answer:
+        async with http.stream(
+            "POST", "/chat/completions", json={**PLAIN, "stream": True}, deadline=1.0
+        ) as answer:
             with Clock() as clock, pytest.raises(DeadlineExceeded) as caught:
                 await answer.aread()
     assert clock.seconds < 1.0 + SLACK and caught.value.attempts[0].status == 200

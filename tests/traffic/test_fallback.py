@@ -42,7 +42,14 @@ async def test_first_answers(mocks, pair):
 
 
 @pytest.mark.parametrize(
-    "failure", [Failure.server_error(), Failure.rate_limit(), Failure.overloaded(503), Failure.cut(), Failure.malformed_event()]
+    "failure",
+    [
+        Failure.server_error(),
+        Failure.rate_limit(),
+        Failure.overloaded(503),
+        Failure.cut(),
+        Failure.malformed_event(),
+    ],
 )
 async def test_next_one_is_asked(mocks, pair, failure):
     mocks[0].script(failure)
@@ -113,7 +120,9 @@ async def test_stream_has_the_surface_of_one(mocks, pair):
 
 ROLE = Raw(
     content_type="text/event-stream",
-    chunks=(b': hello\n\ndata: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n',),
+    chunks=(
+        b': hello\n\ndata: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n',
+    ),
 )
 
 

@@ -38,7 +38,9 @@ async def test_the_copy_wins_and_the_loser_is_cancelled_at_the_server(llm, mock_
 
 
 async def test_streams_are_chosen_before_the_first_content(llm, mock_llm):
-    mock_llm.script(Failure.no_first_token(keepalive=0.01), Reply("a b c d", ttft=0.01, token_interval=0.01))
+    mock_llm.script(
+        Failure.no_first_token(keepalive=0.01), Reply("a b c d", ttft=0.01, token_interval=0.01)
+    )
     hedge = Hedge(llm, after=0.1, max_extra=1.0)
     async with hedge.stream("x") as stream:
         texts = [text async for text in stream.text_stream]
@@ -60,7 +62,9 @@ async def test_the_tokens_of_a_loser_as_far_as_they_are_known(mock_llm):
             await until(lambda: not hedge._losers)  # noqa: B023
             assert (hedge.stats().wasted_tokens, hedge.stats().wasted_unknown) == (71, 0)
             assert not hedge._told
-            mock_llm.script(Raw(content_type="text/event-stream", chunks=(event, b": late\n\n"), gap=30.0))
+            mock_llm.script(
+                Raw(content_type="text/event-stream", chunks=(event, b": late\n\n"), gap=30.0)
+            )
 
 
 async def test_three_copies_over_several_places(mock_llm, llm):
@@ -147,7 +151,13 @@ async def test_run_and_embed(llm, mock_llm):
 
 
 async def test_wrong_arguments(llm):
-    for options in ({"after": "95"}, {"after": -1.0}, {"copies": 0}, {"max_extra": -1}, {"minimum": 0}):
+    for options in (
+        {"after": "95"},
+        {"after": -1.0},
+        {"copies": 0},
+        {"max_extra": -1},
+        {"minimum": 0},
+    ):
         with pytest.raises(ValueError):
             Hedge(llm, **options)
     with pytest.raises((TypeError, ValueError)):

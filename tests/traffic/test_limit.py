@@ -86,7 +86,10 @@ async def test_plain_http_shares_it_too(make, mock_llm):
     mock_llm.configure(latency=0.02)
     limit = RateLimit(concurrency=1)
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
-    async with make(limit=limit) as llm, AsyncClient(base_url=mock_llm.openai_url, limit=limit) as http:
+    async with (
+        make(limit=limit) as llm,
+        AsyncClient(base_url=mock_llm.openai_url, limit=limit) as http,
+    ):
         calls = [llm.chat("x") for _ in range(3)]
         calls += [http.post("/chat/completions", json=body) for _ in range(3)]
         await asyncio.gather(*calls)
@@ -110,7 +113,9 @@ async def test_tokens_are_corrected_by_usage(make, mock_llm):
 
 
 async def test_an_estimate_of_ones_own(make):
-    limit = RateLimit(tpm=6000, burst=1.0, estimate=lambda call: call.body["messages"][0]["content"].count("a"))
+    limit = RateLimit(
+        tpm=6000, burst=1.0, estimate=lambda call: call.body["messages"][0]["content"].count("a")
+    )
     async with make(limit=limit) as llm:
         await llm.chat("a" * 77)
     assert limit.tokens_of(record(body={"messages": [{"content": "aaa"}]})) == 3
@@ -129,7 +134,10 @@ async def test_one_for_each_model(make, mock_llm):
     mock_llm.configure(latency=0.05)
     small, rest = RateLimit(concurrency=1), RateLimit(concurrency=1)
     async with make(limit={"small": small, "*": rest}) as llm:
-        calls = [asyncio.ensure_future(llm.chat("x", model=name)) for name in ("small", "small", "a", "b")]
+        calls = [
+            asyncio.ensure_future(llm.chat("x", model=name))
+            for name in ("small", "small", "a", "b")
+        ]
         await until(lambda: small.stats()["waiting"] == 1 and rest.stats()["waiting"] == 1)
         await asyncio.gather(*calls)
     async with make(limit={"other": small}) as llm:
@@ -139,7 +147,11 @@ async def test_one_for_each_model(make, mock_llm):
 
 
 def test_pictures_are_not_text():
-    body = {"messages": [{"content": [{"type": "text", "text": "a b " * 1000}, {"url": "data:" + "A" * 900_000}]}]}
+    body = {
+        "messages": [
+            {"content": [{"type": "text", "text": "a b " * 1000}, {"url": "data:" + "A" * 900_000}]}
+        ]
+    }
     assert 1900 < RateLimit(tpm=1).tokens_of(record(body=body, size=904_000)) < 2300
 
 
@@ -156,7 +168,10 @@ async def test_first_in_first_out_with_priorities():
         ticket.settle(status=200)
 
     first = await limit.acquire(record())
-    tasks = [asyncio.ensure_future(one(n, p)) for n, p in [("a", 0), ("b", 0), ("low", -1), ("high", 5), ("c", 0)]]
+    tasks = [
+        asyncio.ensure_future(one(n, p))
+        for n, p in [("a", 0), ("b", 0), ("low", -1), ("high", 5), ("c", 0)]
+    ]
     await until(lambda: limit.stats()["waiting"] == 5)
     first.settle(status=200)
     await asyncio.gather(*tasks)
@@ -264,7 +279,10 @@ def test_a_loop_that_ends_leaves_the_queue():
         ),
         ({"x-ratelimit-remaining-requests": "5"}, Said(5.0, None)),
         ({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "soon"}, Said()),
-        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7.5"}, Said(None, None, 0.0, 7.5)),
+        (
+            {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7.5"},
+            Said(None, None, 0.0, 7.5),
+        ),
         ({"x-ratelimit-remaining-tokens": "-100000000"}, Said(None, None, 0.0, None)),
         (
             {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9" * 400 + "s"},
@@ -287,7 +305,11 @@ async def test_headers_of_anthropic(mock_llm):
 
 
 def gate(**settings):
-    return Gate(Settings(**{"rpm": None, "tpm": None, "concurrency": None, "burst": 1.0} | settings), True, 0.0)
+    return Gate(
+        Settings(**{"rpm": None, "tpm": None, "concurrency": None, "burst": 1.0} | settings),
+        True,
+        0.0,
+    )
 
 
 def test_a_bucket():
@@ -345,7 +367,15 @@ def test_without_numbers_it_learns():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rpm": 0}, {"tpm": -1}, {"concurrency": 1.5}, {"rpm": "9"}, {"rpm": True}, {"burst": 2}, {"rpm": float("inf")}],
+    [
+        {"rpm": 0},
+        {"tpm": -1},
+        {"concurrency": 1.5},
+        {"rpm": "9"},
+        {"rpm": True},
+        {"burst": 2},
+        {"rpm": float("inf")},
+    ],
 )
 def test_refused_arguments(wrong):
     with pytest.raises((TypeError, ValueError)):

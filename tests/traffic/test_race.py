@@ -63,7 +63,9 @@ async def test_first_of_nothing():
 
 
 async def test_best_of_asks_n_times_at_once_and_leaves_failures_out(mock_llm):
-    mock_llm.script(Reply("aa", latency=0.1), Failure.bad_request(), Reply("aaaa", latency=0.1), "a")
+    mock_llm.script(
+        Reply("aa", latency=0.1), Failure.bad_request(), Reply("aaaa", latency=0.1), "a"
+    )
     url = mock_llm.openai_url
     async with OpenAI(base_url=url, api_key="k", model="m") as llm:
         best = await best_of(4, lambda: llm.chat("x"), key=lambda reply: len(reply.text))

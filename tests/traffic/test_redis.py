@@ -68,10 +68,19 @@ def record(priority=0):
 
 async def processes(mock, redis, calls, **options):
     """Four processes with so many calls each. Returns seconds."""
-    command = [sys.executable, "-c", WORKER, redis, mock.openai_url, str(calls), json.dumps(options)]
+    command = [
+        sys.executable,
+        "-c",
+        WORKER,
+        redis,
+        mock.openai_url,
+        str(calls),
+        json.dumps(options),
+    ]
     begun = time.monotonic()
     running = [
-        await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE) for _ in range(4)
+        await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        for _ in range(4)
     ]
     outputs = [await process.communicate() for process in running]
     assert [process.returncode for process in running] == [0] * 4
@@ -95,7 +104,10 @@ async def test_four_processes_keep_to_one_concurrency(mock_llm, redis):
 
 
 async def test_calls_under_way(redis):
-    async with RateLimit(concurrency=2, redis=redis) as one, RateLimit(concurrency=2, redis=redis) as two:
+    async with (
+        RateLimit(concurrency=2, redis=redis) as one,
+        RateLimit(concurrency=2, redis=redis) as two,
+    ):
         first, second = await one.acquire(record()), await two.acquire(record())
         third = asyncio.ensure_future(one.acquire(record()))
         await asyncio.sleep(0.1)
@@ -117,7 +129,8 @@ async def test_order_and_who_gives_up(redis):
 
         first = await limit.acquire(record())
         tasks = [
-            asyncio.ensure_future(one(n, p)) for n, p in [("a", 0), ("gone", 9), ("b", 0), ("high", 5), ("low", -1)]
+            asyncio.ensure_future(one(n, p))
+            for n, p in [("a", 0), ("gone", 9), ("b", 0), ("high", 5), ("low", -1)]
         ]
         await until(lambda: limit.stats()["waiting"] == 5)
         tasks[1].cancel()
@@ -189,7 +202,10 @@ async def test_a_lost_redis_open(make, mock_llm):
 
 
 async def test_a_lost_redis_closed(make, mock_llm):
-    async with RateLimit(rpm=60, redis=NOWHERE, when_lost="closed") as limit, make(limit=limit) as llm:
+    async with (
+        RateLimit(rpm=60, redis=NOWHERE, when_lost="closed") as limit,
+        make(limit=limit) as llm,
+    ):
         with pytest.raises(LimitUnavailable) as caught:
             await llm.chat("x")
     assert caught.value.attempts[0].safety == "never_sent" and mock_llm.stats.requests == 0
@@ -197,7 +213,10 @@ async def test_a_lost_redis_closed(make, mock_llm):
 
 async def test_a_place_that_is_held_for_long_stays_held(redis, monkeypatch):
     monkeypatch.setattr(_redis, "LEASE", 0.6)
-    async with RateLimit(concurrency=1, redis=redis) as one, RateLimit(concurrency=1, redis=redis) as two:
+    async with (
+        RateLimit(concurrency=1, redis=redis) as one,
+        RateLimit(concurrency=1, redis=redis) as two,
+    ):
         first = await one.acquire(record())
         second = asyncio.ensure_future(two.acquire(record()))
         await asyncio.sleep(1.5)

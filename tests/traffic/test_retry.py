@@ -81,7 +81,9 @@ async def test_answered_for_good(llm, mock_llm, status):
     mock_llm.script(Failure.server_error(status), "not asked for")
     with pytest.raises(Exception) as caught:
         await llm.chat("x")
-    assert [a.safety for a in caught.value.attempts] == ["answered"] and mock_llm.stats.requests == 1
+    assert [a.safety for a in caught.value.attempts] == [
+        "answered"
+    ] and mock_llm.stats.requests == 1
 
 
 async def test_the_last_error_has_the_history(llm, mock_llm):
@@ -178,7 +180,9 @@ async def test_a_body_that_cannot_be_sent_twice(http, mock_llm):
 async def test_a_redirect_was_an_answer(mock_llm):
     """What comes after it may not be called never sent."""
     mock_llm.script(Raw(status=307, headers=(("location", NO_PORT),)))
-    async with AsyncClient(base_url=mock_llm.openai_url, retry=QUICK, follow_redirects=True) as http:
+    async with AsyncClient(
+        base_url=mock_llm.openai_url, retry=QUICK, follow_redirects=True
+    ) as http:
         with pytest.raises(ConnectError) as caught:
             await http.post("/x", content=b"x")
     assert [a.safety for a in caught.value.attempts] == ["maybe_sent"]
@@ -245,7 +249,13 @@ async def test_the_server_decides(llm, mock_llm, said, status, requests):
         ({"retry-after": "0.25"}, 0.25),
         ({"retry-after": "-1"}, 0.0),
         ({"retry-after": "9", "retry-after-ms": "1500"}, 1.5),
-        ({"retry-after": formatdate(1000010, usegmt=True), "date": formatdate(1000000, usegmt=True)}, 10.0),
+        (
+            {
+                "retry-after": formatdate(1000010, usegmt=True),
+                "date": formatdate(1000000, usegmt=True),
+            },
+            10.0,
+        ),
         ({"retry-after": formatdate(0, usegmt=True)}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "inf"}, None),
@@ -306,7 +316,9 @@ async def test_budget(mock_llm):
     budget = RetryBudget(0.2, per_second=0.0)
     retry = Retry(10, backoff=0.0, budget=budget)
     async with OpenAI(base_url=mock_llm.openai_url, api_key="k", model="m", retry=retry) as llm:
-        outcomes = await asyncio.gather(*(llm.chat("x") for _ in range(100)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(llm.chat("x") for _ in range(100)), return_exceptions=True
+        )
     assert all(isinstance(outcome, ServerError) for outcome in outcomes)
     assert 100 < mock_llm.stats.requests <= 120
     assert budget.balance < 1.0
@@ -322,9 +334,16 @@ def test_budget_fills_again():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"attempts": 0}, {"attempts": 1.5}, {"backoff": -1}, {"backoff": float("nan")},
-        {"max_backoff": float("inf")}, {"max_retry_after": -1}, {"statuses": 429},
-        {"statuses": "429"}, {"jitter": 2}, {"budget": 3},
+        {"attempts": 0},
+        {"attempts": 1.5},
+        {"backoff": -1},
+        {"backoff": float("nan")},
+        {"max_backoff": float("inf")},
+        {"max_retry_after": -1},
+        {"statuses": 429},
+        {"statuses": "429"},
+        {"jitter": 2},
+        {"budget": 3},
     ],  # fmt: skip
 )
 def test_refused(wrong):
@@ -381,13 +400,16 @@ async def test_observers(mock_llm):
     assert told.calls[0].kind == "chat" and told.calls[1].kind == "stream"
     assert "sk-secret" not in repr(told.calls)
 
+
 @pytest.mark.leaves_traces  # the log record has the traceback
 async def test_an_observers_mistake_is_logged_only(mock_llm, caplog):
     class Wrong(Observer):
         def finished(self, call, error):
             raise RuntimeError("an observer's mistake")
 
-    async with OpenAI(base_url=mock_llm.openai_url, api_key="k", model="m", observers=[Wrong()]) as llm:
+    async with OpenAI(
+        base_url=mock_llm.openai_url, api_key="k", model="m", observers=[Wrong()]
+    ) as llm:
         await llm.chat("x")
     assert "an observer's mistake" in caplog.text
 

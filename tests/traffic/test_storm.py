@@ -26,7 +26,9 @@ async def storm(url, limit, seed, count=150):
             await llm.chat("x", deadline=draw.choice([0.02, 0.1, 30]), priority=draw.randrange(3))
 
         async def read():
-            async with llm.stream("x", stream_timeout=StreamTimeout(idle=0.05, first_token=0.3)) as stream:
+            async with llm.stream(
+                "x", stream_timeout=StreamTimeout(idle=0.05, first_token=0.3)
+            ) as stream:
                 await stream.reply()
 
         async def left():
@@ -48,7 +50,11 @@ async def storm(url, limit, seed, count=150):
                 asyncio.get_running_loop().call_later(draw.random() * 0.2, task.cancel)
             tasks.append(task)
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    wrong = [o for o in outcomes if o is not None and not isinstance(o, (HTTPError, asyncio.CancelledError))]
+    wrong = [
+        o
+        for o in outcomes
+        if o is not None and not isinstance(o, (HTTPError, asyncio.CancelledError))
+    ]
     assert not wrong and 0 < outcomes.count(None) < count
     for _ in range(100):
         if not any(limit.stats()[name] for name in ("in_flight", "waiting")):
@@ -59,7 +65,9 @@ async def storm(url, limit, seed, count=150):
 
 @pytest.fixture
 def rough(mock_llm):
-    mock_llm.configure(token_interval=0.002, failure_rate=0.3, failure=Failure.cut(1), latency=0.005)
+    mock_llm.configure(
+        token_interval=0.002, failure_rate=0.3, failure=Failure.cut(1), latency=0.005
+    )
     return mock_llm.openai_url
 
 

@@ -80,7 +80,9 @@ async def test_first_token_before_the_head(llm, mock_llm):
 
 async def test_first_token_is_not_put_off_by_roles_and_pings(llm, mock_llm):
     mock_llm.script(events(ROLE, *[PING] * 500, gap=0.02))
-    error = await fails(llm, stream_timeout=StreamTimeout(first_token=1.0, first_byte=FAR, idle=FAR))
+    error = await fails(
+        llm, stream_timeout=StreamTimeout(first_token=1.0, first_byte=FAR, idle=FAR)
+    )
     assert error.which == "first_token" and error.status == 200
     assert error.partial.text == ""
 

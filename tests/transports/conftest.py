@@ -13,7 +13,17 @@ import pytest
 from llmcurl.testing import MockConfig
 from llmcurl.testing.plugin import _mock_llm_defaults, _mock_llm_process, mock_llm
 
-__all__ = ["Package", "Seen", "_mock_llm_defaults", "_mock_llm_process", "facts", "in_order", "mock_llm", "package", "slow_mock"]
+__all__ = [
+    "Package",
+    "Seen",
+    "_mock_llm_defaults",
+    "_mock_llm_process",
+    "facts",
+    "in_order",
+    "mock_llm",
+    "package",
+    "slow_mock",
+]
 
 #: Errors are compared by class and by what they belong to; texts differ.
 Case = Callable[[Any], Awaitable[Any]]
@@ -47,7 +57,9 @@ class Package:
     def __init__(self, name: str) -> None:
         self.name = name
         self.module = pytest.importorskip(name)
-        self.transport_class = importlib.import_module(f"llmcurl.transports.{name}").AsyncCurlTransport
+        self.transport_class = importlib.import_module(
+            f"llmcurl.transports.{name}"
+        ).AsyncCurlTransport
 
     def reference(self, **options: Any) -> Any:
         return self.module.AsyncHTTPTransport(**options)
@@ -77,7 +89,9 @@ class Package:
             await server.wait_closed()
         return seen
 
-    async def both(self, case: Case, server: Any = None, transport: dict | None = None, **options: Any) -> tuple[Seen, Seen]:
+    async def both(
+        self, case: Case, server: Any = None, transport: dict | None = None, **options: Any
+    ) -> tuple[Seen, Seen]:
         """The reference's view of a case, and ours."""
         given = transport or {}
         theirs = await self.observe(case, self.reference(**given), server, **options)

@@ -19,7 +19,9 @@ import pytest
 __all__ = ["SDKS", "Sdk", "environment"]
 
 DOCS = Path(__file__).parents[2] / "docs" / "sdks.md"
-BLOCKS = dict(re.findall(r"^### ([^\n]+)\n[^#]*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M))
+BLOCKS = dict(
+    re.findall(r"^### ([^\n]+)\n[^#]*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M)
+)
 QUESTION = "Say something."
 MESSAGES = [{"role": "user", "content": QUESTION}]
 
@@ -96,7 +98,9 @@ class OpenAI3(Sdk):
         return answer.choices[0].message.content
 
     async def stream(self, names) -> AsyncIterator[str]:
-        async for chunk in await names["client"].chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True):
+        async for chunk in await names["client"].chat.completions.create(
+            model="gpt-5", messages=MESSAGES, stream=True
+        ):
             if chunk.choices and chunk.choices[0].delta.content:
                 yield chunk.choices[0].delta.content
 
@@ -117,7 +121,9 @@ class Instructor(OpenAI3):
 
     async def plain(self, names) -> str:
         # without a response_model it hands the answer through
-        answer = await names["patched"].chat.completions.create(model="gpt-5", messages=MESSAGES, response_model=None)
+        answer = await names["patched"].chat.completions.create(
+            model="gpt-5", messages=MESSAGES, response_model=None
+        )
         return answer.choices[0].message.content
 
 
@@ -126,11 +132,15 @@ class Anthropic(Sdk):
     needs = {"anthropic": 2}
 
     async def plain(self, names) -> str:
-        answer = await names["client"].messages.create(model="claude-x", max_tokens=100, messages=MESSAGES)
+        answer = await names["client"].messages.create(
+            model="claude-x", max_tokens=100, messages=MESSAGES
+        )
         return answer.content[0].text
 
     async def stream(self, names) -> AsyncIterator[str]:
-        async with names["client"].messages.stream(model="claude-x", max_tokens=100, messages=MESSAGES) as stream:
+        async with names["client"].messages.stream(
+            model="claude-x", max_tokens=100, messages=MESSAGES
+        ) as stream:
             async for text in stream.text_stream:
                 yield text
 
@@ -140,10 +150,14 @@ class Gemini(Sdk):
     needs = {"google-genai": 3}
 
     async def plain(self, names) -> str:
-        return (await names["client"].models.generate_content(model="gemini-x", contents=QUESTION)).text
+        return (
+            await names["client"].models.generate_content(model="gemini-x", contents=QUESTION)
+        ).text
 
     async def stream(self, names) -> AsyncIterator[str]:
-        async for chunk in await names["client"].models.generate_content_stream(model="gemini-x", contents=QUESTION):
+        async for chunk in await names["client"].models.generate_content_stream(
+            model="gemini-x", contents=QUESTION
+        ):
             if chunk.text:
                 yield chunk.text
 
@@ -159,7 +173,9 @@ class Ollama(Sdk):
         return (await names["client"].chat(model="qwen3:8b", messages=MESSAGES)).message.content
 
     async def stream(self, names) -> AsyncIterator[str]:
-        async for part in await names["client"].chat(model="qwen3:8b", messages=MESSAGES, stream=True):
+        async for part in await names["client"].chat(
+            model="qwen3:8b", messages=MESSAGES, stream=True
+        ):
             if part.message.content:
                 yield part.message.content
 
@@ -206,10 +222,14 @@ class LangGraph(Sdk):
     needs = {"langgraph": 0, "langchain-openai": 0}
 
     async def plain(self, names) -> str:
-        return (await names["graph"].ainvoke({"messages": [("user", QUESTION)]}))["messages"][-1].text
+        return (await names["graph"].ainvoke({"messages": [("user", QUESTION)]}))["messages"][
+            -1
+        ].text
 
     async def stream(self, names) -> AsyncIterator[str]:
-        async for chunk, _ in names["graph"].astream({"messages": [("user", QUESTION)]}, stream_mode="messages"):
+        async for chunk, _ in names["graph"].astream(
+            {"messages": [("user", QUESTION)]}, stream_mode="messages"
+        ):
             if chunk.text:
                 yield chunk.text
 
@@ -219,13 +239,18 @@ class Agents(Sdk):
     needs = {"openai-agents": 0, "openai": 3}
 
     async def plain(self, names) -> str:
-        return (await importlib.import_module("agents").Runner.run(names["agent"], QUESTION)).final_output
+        return (
+            await importlib.import_module("agents").Runner.run(names["agent"], QUESTION)
+        ).final_output
 
     async def stream(self, names) -> AsyncIterator[str]:
         run = importlib.import_module("agents").Runner.run_streamed(names["agent"], QUESTION)
         try:
             async for event in run.stream_events():
-                if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+                if (
+                    event.type == "raw_response_event"
+                    and event.data.type == "response.output_text.delta"
+                ):
                     yield event.data.delta
         finally:
             run.cancel()
@@ -251,7 +276,11 @@ class AutoGen(Sdk):
     closes = False
 
     def messages(self):
-        return [importlib.import_module("autogen_core.models").UserMessage(content=QUESTION, source="user")]
+        return [
+            importlib.import_module("autogen_core.models").UserMessage(
+                content=QUESTION, source="user"
+            )
+        ]
 
     async def plain(self, names) -> str:
         return (await names["model"].create(self.messages())).content

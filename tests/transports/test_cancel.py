@@ -57,7 +57,10 @@ async def test_in_the_iterator(package, chaos):
 
 async def test_in_the_queue(package, chaos):
     limits = package.module.Limits(max_connections=1)
-    async with package.client(package.ours(limits=limits)) as client, client.stream("GET", chaos.url("/stall?at=headers")):
+    async with (
+        package.client(package.ours(limits=limits)) as client,
+        client.stream("GET", chaos.url("/stall?at=headers")),
+    ):
         await cancelled_after(0.05, client.get(chaos.url("/ok")))
     async with package.client(package.ours(limits=limits)) as client:
         assert (await client.get(chaos.url("/ok"))).status_code == 200
@@ -71,7 +74,10 @@ async def test_a_storm(package, chaos):
         await asyncio.sleep(0.03)
         for task in tasks:
             task.cancel()
-        assert all(isinstance(e, asyncio.CancelledError) for e in await asyncio.gather(*tasks, return_exceptions=True))
+        assert all(
+            isinstance(e, asyncio.CancelledError)
+            for e in await asyncio.gather(*tasks, return_exceptions=True)
+        )
         answers = await asyncio.gather(*(client.get(chaos.url("/ok")) for _ in range(20)))
         assert {answer.status_code for answer in answers} == {200}
 
@@ -122,9 +128,13 @@ async def test_early_answers_to_uploads(package, chaos):
 
     async with package.client(package.ours()) as client:
         for then in ("close", "stall"):
-            response = await client.post(chaos.url(f"/early?after=1000&then={then}"), content=body(200))
+            response = await client.post(
+                chaos.url(f"/early?after=1000&then={then}"), content=body(200)
+            )
             assert (response.status_code, response.content) == (413, b'{"early":true}')
-        response = await client.post(chaos.url("/early?after=1000&then=drain&status=200"), content=body(40))
+        response = await client.post(
+            chaos.url("/early?after=1000&then=drain&status=200"), content=body(40)
+        )
         assert (response.status_code, response.content) == (200, b'{"early":true}')
         assert (await client.get(chaos.url("/ok"))).status_code == 200
 
@@ -141,7 +151,9 @@ async def test_an_iterator_that_fails_after_the_head(package, chaos):
     async with package.client(package.ours()) as client:
         # the answer is whole at once, or the iterator's exception ends it
         try:
-            response = await client.post(chaos.url("/early?after=1000&then=drain&status=200"), content=body())
+            response = await client.post(
+                chaos.url("/early?after=1000&then=drain&status=200"), content=body()
+            )
             assert response.content == b'{"early":true}'
         except Mine:
             pass

@@ -41,7 +41,9 @@ class TestTls:
         return ours.error
 
     @pytest.mark.parametrize("kind", ["good", "wrong_host", "expired", "self_signed"])
-    @pytest.mark.parametrize("verify", ["path", "context", "no host check", "no check", "false", "default"])
+    @pytest.mark.parametrize(
+        "verify", ["path", "context", "no host check", "no check", "false", "default"]
+    )
     async def test_verify(self, package, tls, authority, kind, verify):
         unchecked = context(authority, check_hostname=False)
         unchecked.verify_mode = ssl.CERT_NONE
@@ -66,16 +68,24 @@ class TestTls:
         both = [str(path) for path in authority.client]
         async with package.client(package.ours(verify=ca, cert=tuple(both))) as client:
             assert await status(client, tls.wants_client_cert.url("/ok")) == 200
-        async with package.client(package.ours(verify=context(authority), cert=str(authority.client_both))) as client:
+        async with package.client(
+            package.ours(verify=context(authority), cert=str(authority.client_both))
+        ) as client:
             assert await status(client, tls.wants_client_cert.url("/ok")) == 200
-        seen = await package.observe(lambda c: status(c, tls.wants_client_cert_tls12.url("/ok")), package.ours(verify=ca))
+        seen = await package.observe(
+            lambda c: status(c, tls.wants_client_cert_tls12.url("/ok")), package.ours(verify=ca)
+        )
         assert seen.error == f"{package.name}.ConnectError"
 
     async def test_minimum_version(self, package, tls, authority):
         strict = context(authority, minimum_version=ssl.TLSVersion.TLSv1_3)
-        seen = await package.observe(lambda c: status(c, tls.good.url("/ok")), package.ours(verify=strict))
+        seen = await package.observe(
+            lambda c: status(c, tls.good.url("/ok")), package.ours(verify=strict)
+        )
         assert seen.result == 200
-        seen = await package.observe(lambda c: status(c, tls.wants_client_cert_tls12.url("/ok")), package.ours(verify=strict))
+        seen = await package.observe(
+            lambda c: status(c, tls.wants_client_cert_tls12.url("/ok")), package.ours(verify=strict)
+        )
         assert seen.error == f"{package.name}.ConnectError"
 
     @pytest.mark.parametrize("length", ["", "&length=1000"])
@@ -103,42 +113,68 @@ class TestProxies:
         asked, seen = [], []
         for kind in (package.reference, package.ours):
             with make() as proxy:
-                given = {name: value(proxy) if callable(value) else value for name, value in transport.items()}
+                given = {
+                    name: value(proxy) if callable(value) else value
+                    for name, value in transport.items()
+                }
                 seen.append(await package.observe(lambda c: status(c, url), kind(**given), server))
-                asked.append([(a.kind, a.target.rpartition(":")[0] if a.kind == "CONNECT" else a.target) for a in proxy.asked])
+                asked.append(
+                    [
+                        (a.kind, a.target.rpartition(":")[0] if a.kind == "CONNECT" else a.target)
+                        for a in proxy.asked
+                    ]
+                )
         theirs, ours = seen
         assert (ours.result, ours.error) == (theirs.result, theirs.error)
         assert asked[1] == asked[0]
         if server is not None:
             strip = [b"\r\nConnection: close"]
-            assert [in_order(r.raw.replace(*strip, b"")) for r in ours.requests] == [in_order(r.raw.replace(*strip, b"")) for r in theirs.requests]
+            assert [in_order(r.raw.replace(*strip, b"")) for r in ours.requests] == [
+                in_order(r.raw.replace(*strip, b"")) for r in theirs.requests
+            ]
         return ours
 
     async def test_http(self, package, chaos):
-        ours = await self.check(package, HttpProxy, chaos.url("/ok"), chaos, proxy=lambda p: p.origin)
+        ours = await self.check(
+            package, HttpProxy, chaos.url("/ok"), chaos, proxy=lambda p: p.origin
+        )
         assert ours.result == 200
 
     async def test_connect(self, package, tls):
         url = tls.good.url("/ok")
-        ours = await self.check(package, HttpProxy, url, tls.good, proxy=lambda p: p.origin, verify=False)
+        ours = await self.check(
+            package, HttpProxy, url, tls.good, proxy=lambda p: p.origin, verify=False
+        )
         assert ours.result == 200
 
     async def test_credentials_and_headers(self, package, tls):
-        proxy = lambda p: package.module.Proxy(p.origin, auth=("u@:", "p w"), headers={"X-Proxy": "1"})  # noqa: E731
+        proxy = lambda p: package.module.Proxy(
+            p.origin, auth=("u@:", "p w"), headers={"X-Proxy": "1"}
+        )  # noqa: E731
         make = lambda: HttpProxy(auth=("u@:", "p w"))  # noqa: E731
-        ours = await self.check(package, make, tls.good.url("/ok"), tls.good, proxy=proxy, verify=False)
+        ours = await self.check(
+            package, make, tls.good.url("/ok"), tls.good, proxy=proxy, verify=False
+        )
         assert ours.result == 200
 
     @pytest.mark.parametrize("fail", ["502", "drop", "garbage"])
     async def test_failures(self, package, tls, fail):
         make = lambda: HttpProxy(fail=fail)  # noqa: E731
-        ours = await self.check(package, make, tls.good.url("/ok"), None, proxy=lambda p: p.origin, verify=False)
+        ours = await self.check(
+            package, make, tls.good.url("/ok"), None, proxy=lambda p: p.origin, verify=False
+        )
         assert ours.error is not None
 
     @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
     async def test_socks(self, package, chaos, scheme):
         pytest.importorskip("socksio")
-        ours = await self.check(package, SocksProxy, chaos.url("/ok"), chaos, proxy=lambda p: f"{scheme}://{p.authority}")
+        ours = await self.check(
+            package,
+            SocksProxy,
+            chaos.url("/ok"),
+            chaos,
+            proxy=lambda p: f"{scheme}://{p.authority}",
+        )
         assert ours.result == 200
 
     async def test_socks_resolves_there(self, package, chaos):
@@ -149,7 +185,11 @@ class TestProxies:
         assert ours.result == 200
 
     async def test_a_proxy_nobody_knows(self, package, chaos):
-        theirs, ours = await package.both(lambda c: status(c, chaos.url("/ok")), None, {"proxy": "http://does-not-exist.invalid:3128"})
+        theirs, ours = await package.both(
+            lambda c: status(c, chaos.url("/ok")),
+            None,
+            {"proxy": "http://does-not-exist.invalid:3128"},
+        )
         assert ours.error == theirs.error == f"{package.name}.ConnectError"
 
     async def test_the_environment_has_no_say(self, package, chaos, monkeypatch):
@@ -180,7 +220,11 @@ def unix_server(path: str):
                 peer, _ = listener.accept()
                 with peer:
                     data = peer.recv(65536)
-                    peer.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+                    peer.sendall(
+                        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+                        % len(data)
+                        + data
+                    )
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -196,13 +240,21 @@ class TestSockets:
     async def test_uds(self, package, tmp_path):
         path = str(tmp_path / "s")
         with unix_server(path):
-            theirs, ours = await package.both(lambda c: c.get("http://some.host/x?y"), None, {"uds": path})
-        assert ours.error is None and in_order(ours.result.content) == in_order(theirs.result.content)
+            theirs, ours = await package.both(
+                lambda c: c.get("http://some.host/x?y"), None, {"uds": path}
+            )
+        assert ours.error is None and in_order(ours.result.content) == in_order(
+            theirs.result.content
+        )
 
     async def test_local_address(self, package, chaos):
-        theirs, ours = await package.both(lambda c: status(c, chaos.url("/ok")), chaos, {"local_address": "127.0.0.2"})
+        theirs, ours = await package.both(
+            lambda c: status(c, chaos.url("/ok")), chaos, {"local_address": "127.0.0.2"}
+        )
         assert ours.result == theirs.result == 200
-        seen = await package.observe(lambda c: status(c, chaos.url("/ok")), package.ours(local_address="192.0.2.1"))
+        seen = await package.observe(
+            lambda c: status(c, chaos.url("/ok")), package.ours(local_address="192.0.2.1")
+        )
         assert seen.error == f"{package.name}.ConnectError"
 
     async def test_socket_options(self, package, chaos):
@@ -212,7 +264,9 @@ class TestSockets:
             (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 60), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 5),
             (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         ]  # fmt: skip
-        theirs, ours = await package.both(lambda c: status(c, chaos.url("/ok")), chaos, {"socket_options": given})
+        theirs, ours = await package.both(
+            lambda c: status(c, chaos.url("/ok")), chaos, {"socket_options": given}
+        )
         assert ours.result == theirs.result == 200
 
     def test_no_protocol(self, package):

@@ -32,25 +32,39 @@ class TestTrust:
         errors = []
         for server in (tls.good, tls.self_signed):
             for kind in (package.reference, package.ours):
-                seen = await package.observe(lambda c, s=server: c.get(s.url("/ok")), kind(verify=make()))
+                seen = await package.observe(
+                    lambda c, s=server: c.get(s.url("/ok")), kind(verify=make())
+                )
                 errors.append(seen.error)
         assert errors[0] == errors[1] and errors[2] == errors[3]
         return [errors[1], errors[3]]
 
-    async def test_the_default_context_with_a_directory(self, package, tls, authority, monkeypatch, tmp_path):
+    async def test_the_default_context_with_a_directory(
+        self, package, tls, authority, monkeypatch, tmp_path
+    ):
         """Debian's case: the certificates lie in a directory and are not listed by get_ca_certs()."""
         monkeypatch.setenv("SSL_CERT_DIR", str(authority.ca_directory))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
         context = ssl.create_default_context()
         assert context.get_ca_certs() == []
-        assert await self.check(package, tls, lambda: context) == [None, f"{package.name}.ConnectError"]
+        assert await self.check(package, tls, lambda: context) == [
+            None,
+            f"{package.name}.ConnectError",
+        ]
 
-    async def test_the_default_context_with_a_file(self, package, tls, authority, monkeypatch, tmp_path):
+    async def test_the_default_context_with_a_file(
+        self, package, tls, authority, monkeypatch, tmp_path
+    ):
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
         monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-        assert await self.check(package, tls, ssl.create_default_context) == [None, f"{package.name}.ConnectError"]
+        assert await self.check(package, tls, ssl.create_default_context) == [
+            None,
+            f"{package.name}.ConnectError",
+        ]
 
-    async def test_a_file_added_to_the_default(self, package, tls, authority, monkeypatch, tmp_path):
+    async def test_a_file_added_to_the_default(
+        self, package, tls, authority, monkeypatch, tmp_path
+    ):
         monkeypatch.setenv("SSL_CERT_DIR", str(authority.ca_directory))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
 
@@ -61,7 +75,9 @@ class TestTrust:
 
         assert await self.check(package, tls, make) == [None, None]
 
-    async def test_the_directory_counts_only_if_it_is_trusted(self, package, tls, authority, monkeypatch):
+    async def test_the_directory_counts_only_if_it_is_trusted(
+        self, package, tls, authority, monkeypatch
+    ):
         monkeypatch.setenv("SSL_CERT_DIR", str(authority.ca_directory))
         make = lambda: ssl.create_default_context(cafile=str(authority.other_ca_file))  # noqa: E731
         assert await self.check(package, tls, make) == [f"{package.name}.ConnectError", None]
@@ -84,7 +100,10 @@ class TestTrust:
 
     async def test_truststore(self, package, tls):
         truststore = pytest.importorskip("truststore")
-        assert await self.check(package, tls, lambda: truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) == [f"{package.name}.ConnectError"] * 2
+        assert (
+            await self.check(package, tls, lambda: truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+            == [f"{package.name}.ConnectError"] * 2
+        )
 
     def test_no_certificates_at_all(self, package, authority, monkeypatch):
         monkeypatch.setenv("SSL_CERT_DIR", str(authority.ca_directory))  # there, but not asked for
@@ -94,7 +113,6 @@ class TestTrust:
     def test_a_directory_nobody_can_see(self, package, authority):
         with pytest.raises(ValueError, match="pass the directory as verify"):
             package.ours(verify=ssl.create_default_context(capath=str(authority.ca_directory)))
-
 
     def test_a_certificate_that_is_not_of_a_ca(self, package, authority, tls):
         """get_ca_certs() leaves it out; as a path it is trusted."""
@@ -124,7 +142,11 @@ class TestDemands:
     async def test_ciphers(self, package, authority, witness):
         context = self.context(authority)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
-        names = [cipher["name"] for cipher in context.get_ciphers() if cipher["name"].startswith("ECDHE-ECDSA")]
+        names = [
+            cipher["name"]
+            for cipher in context.get_ciphers()
+            if cipher["name"].startswith("ECDHE-ECDSA")
+        ]
         for name in (names[0], names[-1]):
             context.set_ciphers(name)
             assert (await told(package, witness.url(), verify=context))["cipher"] == name
@@ -137,7 +159,9 @@ class TestDemands:
     async def test_security_level(self, package, authority, witness):
         context = self.context(authority)
         context.set_ciphers("DEFAULT@SECLEVEL=5")  # asks for more than the server's key has
-        theirs = await package.observe(lambda c: c.get(witness.url()), package.reference(verify=context))
+        theirs = await package.observe(
+            lambda c: c.get(witness.url()), package.reference(verify=context)
+        )
         assert theirs.error == f"{package.name}.ConnectError"
         assert await told(package, witness.url(), verify=context) == "ConnectError"
 
@@ -145,7 +169,9 @@ class TestDemands:
         """Python 3.13 sets it by default."""
         context = self.context(authority)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
-        theirs = await package.observe(lambda c: c.get(witness.url()), package.reference(verify=context))
+        theirs = await package.observe(
+            lambda c: c.get(witness.url()), package.reference(verify=context)
+        )
         ours = await package.observe(lambda c: c.get(witness.url()), package.ours(verify=context))
         assert ours.error == theirs.error
 
@@ -186,10 +212,19 @@ async def test_the_context_is_left_as_it_was(package, authority, monkeypatch, tm
     monkeypatch.setenv("SSL_CERT_DIR", str(authority.ca_directory))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
     context = ssl.create_default_context()
-    names = ("verify_mode", "check_hostname", "minimum_version", "maximum_version", "options", "verify_flags")
+    names = (
+        "verify_mode",
+        "check_hostname",
+        "minimum_version",
+        "maximum_version",
+        "options",
+        "verify_flags",
+    )
     before = {name: getattr(context, name) for name in names}
     package.ours(verify=context)
     assert {name: getattr(context, name) for name in names} == before
     with Witness(authority.server_context(authority.good)) as server:
-        theirs = await package.observe(lambda c: c.get(server.url()), package.reference(verify=context))
+        theirs = await package.observe(
+            lambda c: c.get(server.url()), package.reference(verify=context)
+        )
         assert theirs.error is None

@@ -38,7 +38,9 @@ async def test_broken_answers(package, chaos, path):
 
 
 async def test_a_chunk_beyond_all_size(package, chaos):
-    seen = await package.observe(lambda c: c.get(chaos.url("/chunks?bad=huge")), package.ours(), chaos)
+    seen = await package.observe(
+        lambda c: c.get(chaos.url("/chunks?bad=huge")), package.ours(), chaos
+    )
     assert seen.error == name(package, "RemoteProtocolError")  # the reference waits for it to end
 
 
@@ -70,19 +72,30 @@ class TestTimeouts:
 
     async def test_connect(self, package):
         with blackhole() as address:
-            await self.check(package, lambda c: c.get(f"http://{address}/"), "ConnectTimeout", connect=0.2)
+            await self.check(
+                package, lambda c: c.get(f"http://{address}/"), "ConnectTimeout", connect=0.2
+            )
 
     async def test_tls(self, package):
         with mute() as address:
-            await self.check(package, lambda c: c.get(f"https://{address}/"), "ConnectTimeout", connect=0.2)
+            await self.check(
+                package, lambda c: c.get(f"https://{address}/"), "ConnectTimeout", connect=0.2
+            )
 
     @pytest.mark.parametrize("at", ["request", "line", "head", "body"])
     async def test_read(self, package, chaos, at):
-        await self.check(package, lambda c: c.get(chaos.url(f"/stall?at={at}")), "ReadTimeout", chaos, read=0.2)
+        await self.check(
+            package, lambda c: c.get(chaos.url(f"/stall?at={at}")), "ReadTimeout", chaos, read=0.2
+        )
 
     async def test_write_bytes(self, package, chaos):
         await self.check(
-            package, lambda c: c.post(chaos.url("/stall?at=upload"), content=BODY), "WriteTimeout", chaos, write=0.2, read=2
+            package,
+            lambda c: c.post(chaos.url("/stall?at=upload"), content=BODY),
+            "WriteTimeout",
+            chaos,
+            write=0.2,
+            read=2,
         )
 
     async def test_write_generator(self, package, chaos):
@@ -91,7 +104,12 @@ class TestTimeouts:
                 yield BODY[:100_000]
 
         await self.check(
-            package, lambda c: c.post(chaos.url("/stall?at=upload"), content=body()), "WriteTimeout", chaos, write=0.2, read=2
+            package,
+            lambda c: c.post(chaos.url("/stall?at=upload"), content=body()),
+            "WriteTimeout",
+            chaos,
+            write=0.2,
+            read=2,
         )
 
     async def test_pool(self, package, chaos):
@@ -127,7 +145,9 @@ class TestTimeouts:
 
     async def test_zero(self, package):
         with blackhole() as address:
-            await self.check(package, lambda c: c.get(f"http://{address}/"), "ConnectTimeout", connect=0)
+            await self.check(
+                package, lambda c: c.get(f"http://{address}/"), "ConnectTimeout", connect=0
+            )
 
 
 class TestConnecting:
@@ -148,7 +168,9 @@ class TestConnecting:
     async def test_retries(self, package):
         with refused() as address:
             started = time.monotonic()
-            seen = await package.observe(lambda c: c.get(f"http://{address}/"), package.ours(retries=2))
+            seen = await package.observe(
+                lambda c: c.get(f"http://{address}/"), package.ours(retries=2)
+            )
             assert seen.error == name(package, "ConnectError")
             assert 0.4 < time.monotonic() - started < 2  # 0 and 0.5 s between the attempts
 
@@ -179,10 +201,14 @@ class TestKeptConnections:
             return await client.request(method, chaos.url("/ok"))
 
         theirs, ours = await package.both(case, chaos)
-        assert [r.path for r in ours.requests] == [r.path for r in theirs.requests] == ["/then", "/ok"]
+        assert (
+            [r.path for r in ours.requests] == [r.path for r in theirs.requests] == ["/then", "/ok"]
+        )
         assert ours.error == name(package, "RemoteProtocolError")
         # libcurl does not tell how the old connection ended before it asks for a new one
-        assert theirs.error == name(package, "ReadError" if do == "next-rst" else "RemoteProtocolError")
+        assert theirs.error == name(
+            package, "ReadError" if do == "next-rst" else "RemoteProtocolError"
+        )
         assert ours.error_request == theirs.error_request
 
     async def test_no_keepalive(self, package, chaos):
@@ -192,7 +218,11 @@ class TestKeptConnections:
 
         limits = package.module.Limits(max_keepalive_connections=0)
         theirs, ours = await package.both(case, chaos, {"limits": limits})
-        assert len({r.connection for r in ours.requests}) == len({r.connection for r in theirs.requests}) == 3
+        assert (
+            len({r.connection for r in ours.requests})
+            == len({r.connection for r in theirs.requests})
+            == 3
+        )
 
     async def test_expiry(self, package, chaos):
         async def case(client):
@@ -202,7 +232,11 @@ class TestKeptConnections:
 
         limits = package.module.Limits(keepalive_expiry=0.2)
         theirs, ours = await package.both(case, chaos, {"limits": limits})
-        assert len({r.connection for r in ours.requests}) == len({r.connection for r in theirs.requests}) == 2
+        assert (
+            len({r.connection for r in ours.requests})
+            == len({r.connection for r in theirs.requests})
+            == 2
+        )
 
     async def test_max_connections(self, package, chaos):
         async def case(client):

@@ -33,14 +33,21 @@ class TestSniHostname:
             url = elsewhere.url("/a/../b?c=%2F")
             return (await client.get(url, extensions={"sni_hostname": NAME})).json()
 
-        theirs, ours = await package.both(case, None, {"verify": ssl.create_default_context(cafile=str(authority.ca_file))})
+        theirs, ours = await package.both(
+            case, None, {"verify": ssl.create_default_context(cafile=str(authority.ca_file))}
+        )
         assert theirs.error is None and ours.result == theirs.result
-        assert ours.result["name"] == NAME and f"Host: 127.0.0.1:{elsewhere.port}" in ours.result["head"]
+        assert (
+            ours.result["name"] == NAME
+            and f"Host: 127.0.0.1:{elsewhere.port}" in ours.result["head"]
+        )
 
     @pytest.mark.parametrize("sni", [None, "another.example"])
     async def test_it_is_verified(self, package, elsewhere, authority, sni):
         case = lambda c: c.get(elsewhere.url(), extensions={"sni_hostname": sni} if sni else {})  # noqa: E731
-        theirs, ours = await package.both(case, None, {"verify": ssl.create_default_context(cafile=str(authority.ca_file))})
+        theirs, ours = await package.both(
+            case, None, {"verify": ssl.create_default_context(cafile=str(authority.ca_file))}
+        )
         assert ours.error == theirs.error == f"{package.name}.ConnectError"
 
     async def test_connections_are_not_shared_between_names(self, package, tls, authority):
@@ -49,7 +56,9 @@ class TestSniHostname:
         async with package.client(package.ours(verify=verify)) as client:
             assert (await client.get(tls.good.url("/ok"))).status_code == 200
             for name in ("localhost", "127.0.0.1", "localhost"):
-                assert (await client.get(tls.good.url("/ok"), extensions={"sni_hostname": name})).status_code == 200
+                assert (
+                    await client.get(tls.good.url("/ok"), extensions={"sni_hostname": name})
+                ).status_code == 200
             with pytest.raises(package.module.ConnectError):
                 await client.get(tls.good.url("/ok"), extensions={"sni_hostname": NAME})
             assert (await client.get(tls.good.url("/ok"))).status_code == 200
@@ -59,16 +68,22 @@ class TestSniHostname:
         case = lambda c: c.get(chaos.url("/ok"), extensions={"sni_hostname": NAME})  # noqa: E731
         theirs, ours = await package.both(case, chaos)
         assert ours.error is theirs.error is None
-        assert [in_order(r.raw) for r in ours.requests] == [in_order(r.raw) for r in theirs.requests]
+        assert [in_order(r.raw) for r in ours.requests] == [
+            in_order(r.raw) for r in theirs.requests
+        ]
 
     async def test_through_a_proxy(self, package, elsewhere, authority):
         """As httpx2 does it; httpx forgets the name there."""
         with HttpProxy() as proxy:
-            transport = package.ours(verify=ssl.create_default_context(cafile=str(authority.ca_file)), proxy=proxy.origin)
+            transport = package.ours(
+                verify=ssl.create_default_context(cafile=str(authority.ca_file)), proxy=proxy.origin
+            )
             async with package.client(transport) as client:
                 answer = await client.get(elsewhere.url(), extensions={"sni_hostname": NAME})
                 assert answer.json()["name"] == NAME
-            assert [(a.kind, a.target) for a in proxy.asked] == [("CONNECT", f"127.0.0.1:{elsewhere.port}")]
+            assert [(a.kind, a.target) for a in proxy.asked] == [
+                ("CONNECT", f"127.0.0.1:{elsewhere.port}")
+            ]
 
     async def test_http2(self, package, nginx, authority):
         async with package.client(package.ours(verify=False, http2=True)) as client:
@@ -77,13 +92,23 @@ class TestSniHostname:
 
 
 class TestTarget:
-    @pytest.mark.parametrize("target", ["*", "http://other.example/x?y", "host.example:443", "/a#b", "/a/../b", "?x", "//a//b"])
+    @pytest.mark.parametrize(
+        "target",
+        ["*", "http://other.example/x?y", "host.example:443", "/a#b", "/a/../b", "?x", "//a//b"],
+    )
     @pytest.mark.parametrize("method", ["OPTIONS", "POST"])
     async def test_verbatim(self, package, target, method):
         with Witness() as server:
 
             async def case(client):
-                return (await client.request(method, server.url("/x"), content=b"", extensions={"target": target.encode()})).json()
+                return (
+                    await client.request(
+                        method,
+                        server.url("/x"),
+                        content=b"",
+                        extensions={"target": target.encode()},
+                    )
+                ).json()
 
             theirs, ours = await package.both(case)
         assert theirs.error is None and ours.result == theirs.result
@@ -112,7 +137,9 @@ def sockets_to(port: int):
         for name in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                    sock = stack.enter_context(socket.fromfd(int(name), socket.AF_INET, socket.SOCK_STREAM))
+                    sock = stack.enter_context(
+                        socket.fromfd(int(name), socket.AF_INET, socket.SOCK_STREAM)
+                    )
                     if sock.getpeername()[1:2] == (port,):
                         found.append(sock)
         yield found
@@ -139,22 +166,35 @@ class TestSocketOptions:
                 assert {sock.getsockopt(level, name) for sock in found} == {expected}
 
     async def test_what_the_kernel_refuses(self, package, chaos):
-        async with package.client(package.ours(socket_options=[(socket.SOL_SOCKET, 9999, 1)])) as client:
-            with pytest.raises(package.module.ConnectError, match="socket option could not be set: Protocol not available"):
+        async with package.client(
+            package.ours(socket_options=[(socket.SOL_SOCKET, 9999, 1)])
+        ) as client:
+            with pytest.raises(
+                package.module.ConnectError,
+                match="socket option could not be set: Protocol not available",
+            ):
                 await client.get(chaos.url("/ok"))
 
     async def test_on_unix_sockets(self, package, tmp_path):
         path = str(tmp_path / "s")
         with Witness(path=path):
             case = lambda c: c.get("http://some.host/x")  # noqa: E731
-            theirs, ours = await package.both(case, None, {"uds": path, "socket_options": [(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)]})
+            theirs, ours = await package.both(
+                case,
+                None,
+                {"uds": path, "socket_options": [(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)]},
+            )
         assert ours.error is None and ours.result.json() == theirs.result.json()
 
-    @pytest.mark.parametrize("option", [(1, 2), (1, 2, "x"), (1, 2, None), (1, 2, 1 << 40), (1, 2, b"x" * 100)])
+    @pytest.mark.parametrize(
+        "option", [(1, 2), (1, 2, "x"), (1, 2, None), (1, 2, 1 << 40), (1, 2, b"x" * 100)]
+    )
     def test_refused(self, package, option):
         with pytest.raises((TypeError, ValueError), match="socket_options"):
             transport = package.ours(socket_options=[option])
-            asyncio.run(transport.handle_async_request(package.module.Request("GET", "http://127.0.0.1:1/")))
+            asyncio.run(
+                transport.handle_async_request(package.module.Request("GET", "http://127.0.0.1:1/"))
+            )
 
 
 @pytest.mark.leaves_traces
@@ -163,12 +203,20 @@ async def test_an_sdk_and_a_host_with_an_underscore(tls, authority):
     """anthropic asks for the name with dashes then, as no certificate can be had for the other."""
     anthropic = pytest.importorskip("anthropic")
     transport = Package("httpx2").ours(verify=str(authority.ca_file))
-    context = authority.server_context(authority._write("underscore", authority.ca.issue_cert("my-gateway.localhost")))
+    context = authority.server_context(
+        authority._write("underscore", authority.ca.issue_cert("my-gateway.localhost"))
+    )
     with Witness(context) as server:
         url = server.url(host="my_gateway.localhost")
         async with anthropic.AsyncAnthropic(
-            base_url=url, api_key="k", max_retries=0, http_client=anthropic.DefaultAsyncHttpxClient(transport=transport)
+            base_url=url,
+            api_key="k",
+            max_retries=0,
+            http_client=anthropic.DefaultAsyncHttpxClient(transport=transport),
         ) as client:
             await client.get("/x", cast_to=str)
         told = server.seen[-1]
-    assert told["name"] == "my-gateway.localhost" and f"Host: my_gateway.localhost:{server.port}" in told["head"]
+    assert (
+        told["name"] == "my-gateway.localhost"
+        and f"Host: my_gateway.localhost:{server.port}" in told["head"]
+    )

@@ -46,7 +46,11 @@ def test_at_once_in_threads(package, transport, chaos):
     got = []
 
     async def many() -> None:
-        got.extend(await asyncio.gather(*(get(package, transport, chaos.url("/ok?ms=5")) for _ in range(20))))
+        got.extend(
+            await asyncio.gather(
+                *(get(package, transport, chaos.url("/ok?ms=5")) for _ in range(20))
+            )
+        )
 
     threads = [threading.Thread(target=lambda: asyncio.run(many())) for _ in range(4)]
     for thread in threads:
@@ -102,5 +106,10 @@ def test_exit_is_silent(package, chaos, name):
         client = http.AsyncClient(transport=AsyncCurlTransport())
         {SCRIPTS[name]}
     """
-    done = subprocess.run([sys.executable, "-X", "dev", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

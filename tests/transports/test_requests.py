@@ -18,7 +18,10 @@ async def chunks(*parts: bytes):
 
 def wire(seen) -> list[bytes]:
     """What arrived. One difference is allowed: libcurl writes an empty value without the blank."""
-    return [re.sub(rb"\r\n([^\r\n:]+): \r\n", rb"\r\n\1:\r\n", in_order(r.raw)) + r.raw_body for r in seen.requests]
+    return [
+        re.sub(rb"\r\n([^\r\n:]+): \r\n", rb"\r\n\1:\r\n", in_order(r.raw)) + r.raw_body
+        for r in seen.requests
+    ]
 
 
 CASES = {
@@ -79,10 +82,14 @@ async def test_the_server_receives_the_same(package, chaos, name):
 
 @pytest.mark.parametrize("name", ["bare", "no accept", "none but host"])
 async def test_no_header_is_added(package, chaos, name):
-    headers = {"bare": [], "no accept": [("User-Agent", "x")], "none but host": [("Host", "h")]}[name]
+    headers = {"bare": [], "no accept": [("User-Agent", "x")], "none but host": [("Host", "h")]}[
+        name
+    ]
 
     async def case(client):
-        request = package.module.Request("POST", chaos.url("/echo"), headers=headers, content=b"abc")
+        request = package.module.Request(
+            "POST", chaos.url("/echo"), headers=headers, content=b"abc"
+        )
         return facts(await client.send(request))
 
     theirs, ours = await package.both(case, chaos)
@@ -90,19 +97,29 @@ async def test_no_header_is_added(package, chaos, name):
 
 
 class TestStreamedBodies:
-    @pytest.mark.parametrize("parts", [(), (b"",), (b"one",), (b"one", b"", b"two"), (b"x" * 100_000,) * 5])
+    @pytest.mark.parametrize(
+        "parts", [(), (b"",), (b"one",), (b"one", b"", b"two"), (b"x" * 100_000,) * 5]
+    )
     async def test_chunked(self, package, chaos, parts):
         async def case(client):
             return facts(await client.post(chaos.url("/echo"), content=chunks(*parts)))
 
         theirs, ours = await package.both(case, chaos)
         assert theirs.error is None
-        assert [in_order(r.raw) for r in ours.requests] == [in_order(r.raw) for r in theirs.requests]
+        assert [in_order(r.raw) for r in ours.requests] == [
+            in_order(r.raw) for r in theirs.requests
+        ]
         assert ours.requests[0].body == b"".join(parts)
 
     async def test_with_a_length(self, package, chaos):
         async def case(client):
-            return facts(await client.post(chaos.url("/echo"), content=chunks(b"abc", b"de"), headers={"Content-Length": "5"}))
+            return facts(
+                await client.post(
+                    chaos.url("/echo"),
+                    content=chunks(b"abc", b"de"),
+                    headers={"Content-Length": "5"},
+                )
+            )
 
         theirs, ours = await package.both(case, chaos)
         assert theirs.error is None and wire(ours) == wire(theirs)
@@ -110,7 +127,9 @@ class TestStreamedBodies:
     @pytest.mark.parametrize("length", ["3", "9"])
     async def test_with_a_wrong_length(self, package, chaos, length):
         async def case(client):
-            return await client.post(chaos.url("/ok"), content=chunks(b"abc", b"de"), headers={"Content-Length": length})
+            return await client.post(
+                chaos.url("/ok"), content=chunks(b"abc", b"de"), headers={"Content-Length": length}
+            )
 
         theirs, ours = await package.both(case, chaos)
         assert theirs.error == "h11._util.LocalProtocolError"  # theirs gets out
@@ -120,7 +139,9 @@ class TestStreamedBodies:
         async def case(client):
             files = {"file": ("name.txt", b"x" * 70_000, "text/plain")}
             headers = {"Content-Type": "multipart/form-data; boundary=abc"}
-            return facts(await client.post(chaos.url("/echo"), files=files, data={"a": "1"}, headers=headers))
+            return facts(
+                await client.post(chaos.url("/echo"), files=files, data={"a": "1"}, headers=headers)
+            )
 
         theirs, ours = await package.both(case, chaos)
         assert theirs.error is None and wire(ours) == wire(theirs)
@@ -145,7 +166,14 @@ class TestStreamedBodies:
 class TestRefused:
     @pytest.mark.parametrize(
         "headers",
-        [[(b"a b", b"c")], [(b"", b"c")], [(b"a:b", b"c")], [(b"A", b"x\r\ny: z")], [(b"A", b" x")], [(b"A", b"x\x00")]],
+        [
+            [(b"a b", b"c")],
+            [(b"", b"c")],
+            [(b"a:b", b"c")],
+            [(b"A", b"x\r\ny: z")],
+            [(b"A", b" x")],
+            [(b"A", b"x\x00")],
+        ],
     )
     async def test_headers(self, package, chaos, headers):
         async def case(client):
@@ -165,7 +193,9 @@ class TestRefused:
         _, ours = await package.both(case, chaos)  # theirs says UnicodeEncodeError for the last one
         assert ours.error == f"{package.name}.LocalProtocolError" and ours.requests == []
 
-    @pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "//127.0.0.1/", "gopher://127.0.0.1/"])
+    @pytest.mark.parametrize(
+        "url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "//127.0.0.1/", "gopher://127.0.0.1/"]
+    )
     async def test_schemes(self, package, url):
         async def case(client):
             return await client.get(url)

@@ -122,7 +122,11 @@ async def test_closing_the_client_with_open_streams(package, chaos):
 async def test_http2(package, nginx):
     async def case(client):
         got = []
-        for method, path, body in (("GET", "/json", None), ("POST", "/upload", b"x" * 5000), ("HEAD", "/json", None)):
+        for method, path, body in (
+            ("GET", "/json", None),
+            ("POST", "/upload", b"x" * 5000),
+            ("HEAD", "/json", None),
+        ):
             response = await client.request(method, nginx.https2 + path, content=body)
             got.append((response.status_code, response.http_version, response.reason_phrase, response.content,
                         [pair for pair in response.headers.raw if pair[0] != b"date"], "reason_phrase" in response.extensions))  # fmt: skip

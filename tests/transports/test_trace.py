@@ -52,11 +52,16 @@ class TestEvents:
                 await client.get(chaos.url("/ok"), extensions=recorder.extensions)
 
         seen = await self.check(package, case)
-        assert seen.names[0] == "connection.connect_tcp.started" and seen.names.count("http11.response_closed.complete") == 2
+        assert (
+            seen.names[0] == "connection.connect_tcp.started"
+            and seen.names.count("http11.response_closed.complete") == 2
+        )
 
     async def test_a_body(self, package, chaos):
         async def case(client, recorder):
-            await client.post(chaos.url("/echo"), content=b"x" * 200_000, extensions=recorder.extensions)
+            await client.post(
+                chaos.url("/echo"), content=b"x" * 200_000, extensions=recorder.extensions
+            )
 
         await self.check(package, case)
 
@@ -91,7 +96,10 @@ class TestEvents:
                 await client.get(f"http://{address}/", extensions=recorder.extensions)
 
             seen = await self.check(package, case, "ConnectError")
-        assert type(seen.infos["connection.connect_tcp.failed"]["exception"]).__name__ == "ConnectError"
+        assert (
+            type(seen.infos["connection.connect_tcp.failed"]["exception"]).__name__
+            == "ConnectError"
+        )
 
     async def test_tls_stalls(self, package):
         """Which of the two steps it was, libcurl 7.88 does not tell."""
@@ -100,7 +108,10 @@ class TestEvents:
             async with package.client(package.ours(), timeout=0.2) as client:
                 with pytest.raises(package.module.ConnectTimeout):
                     await client.get(f"https://{address}/", extensions=recorder.extensions)
-        assert recorder.names[-1] in ("connection.connect_tcp.failed", "connection.start_tls.failed")
+        assert recorder.names[-1] in (
+            "connection.connect_tcp.failed",
+            "connection.start_tls.failed",
+        )
 
     async def test_read_timeout(self, package, chaos):
         async def case(client, recorder):
@@ -116,7 +127,9 @@ class TestEvents:
 
     async def test_closed_early(self, package, chaos):
         async def case(client, recorder):
-            async with client.stream("GET", chaos.url("/drip?n=1000&ms=5"), extensions=recorder.extensions):
+            async with client.stream(
+                "GET", chaos.url("/drip?n=1000&ms=5"), extensions=recorder.extensions
+            ):
                 pass
 
         await self.check(package, case)
@@ -131,7 +144,10 @@ class TestEvents:
         name = "http11.receive_response_headers.complete"
         assert ours.infos[name]["return_value"] == theirs.infos[name]["return_value"]
         started = ours.infos["connection.connect_tcp.started"]
-        assert started == theirs.infos["connection.connect_tcp.started"] and started["port"] == chaos.port
+        assert (
+            started == theirs.infos["connection.connect_tcp.started"]
+            and started["port"] == chaos.port
+        )
 
 
 class TestWhen:
@@ -139,7 +155,9 @@ class TestWhen:
         """Events come when they happen, not all with the answer."""
         recorder = Recorder()
         async with package.client(package.ours()) as client:
-            task = asyncio.create_task(client.get(chaos.url("/stall?at=request"), extensions=recorder.extensions))
+            task = asyncio.create_task(
+                client.get(chaos.url("/stall?at=request"), extensions=recorder.extensions)
+            )
             async with asyncio.timeout(5):
                 while recorder.names[-1:] != ["http11.receive_response_headers.started"]:
                     await asyncio.sleep(0.005)
@@ -176,8 +194,13 @@ class TestNetworkStream:
             for _ in range(2):
                 response = await client.get(chaos.url("/ok"))
                 stream = response.extensions["network_stream"]
-                told.append((stream.get_extra_info("server_addr"), stream.get_extra_info("client_addr")[0]))
-                assert stream.get_extra_info("ssl_object") is None and stream.get_extra_info("nothing") is None
+                told.append(
+                    (stream.get_extra_info("server_addr"), stream.get_extra_info("client_addr")[0])
+                )
+                assert (
+                    stream.get_extra_info("ssl_object") is None
+                    and stream.get_extra_info("nothing") is None
+                )
             return told
 
         theirs, ours = await package.both(case)
@@ -187,7 +210,12 @@ class TestNetworkStream:
         async def case(client):
             async with client.stream("GET", tls.good.url("/ok")) as response:
                 found = response.extensions["network_stream"].get_extra_info("ssl_object")
-                return found.version(), found.cipher()[:2], found.selected_alpn_protocol(), found.server_side
+                return (
+                    found.version(),
+                    found.cipher()[:2],
+                    found.selected_alpn_protocol(),
+                    found.server_side,
+                )
 
         theirs, ours = await package.both(case, None, {"verify": False})
         assert ours.error is None and ours.result == theirs.result
@@ -209,7 +237,10 @@ class TestNetworkStream:
             port = server.sockets[0].getsockname()[1]
             async with package.client(package.ours()) as client:
                 response = await client.get(f"http://[::1]:{port}/")
-                assert response.extensions["network_stream"].get_extra_info("server_addr") == ("::1", port)
+                assert response.extensions["network_stream"].get_extra_info("server_addr") == (
+                    "::1",
+                    port,
+                )
 
     async def test_it_cannot_be_read(self, package, chaos):
         async with package.client(package.ours()) as client:

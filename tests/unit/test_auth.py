@@ -25,12 +25,18 @@ async def first(auth: Auth) -> Request:
         await flow.aclose()
 
 
-@pytest.mark.parametrize(("user", "password"), [("u", "p"), ("ü", "p:w"), (b"u", b"\xff"), ("", "")])
+@pytest.mark.parametrize(
+    ("user", "password"), [("u", "p"), ("ü", "p:w"), (b"u", b"\xff"), ("", "")]
+)
 async def test_basic_is_that_of_httpx(user: Any, password: Any) -> None:
     theirs = next(httpx.BasicAuth(user, password).auth_flow(httpx.Request("GET", "http://x/")))
     auth = build_auth((user, password))
     assert isinstance(auth, BasicAuth)
-    assert (await first(auth)).headers["authorization"] == auth.header_value == theirs.headers["authorization"]
+    assert (
+        (await first(auth)).headers["authorization"]
+        == auth.header_value
+        == theirs.headers["authorization"]
+    )
     assert next(auth.auth_flow(request())).headers["authorization"] == auth.header_value
 
 
@@ -83,7 +89,9 @@ async def test_a_flow_may_take_several_round_trips_and_read_bodies() -> None:
     async def body() -> AsyncGenerator[bytes, None]:
         yield b"nonce"
 
-    flow = Challenge().async_auth_flow(Request("POST", "https://x.example/", content=iter([b"a", b"b"])))
+    flow = Challenge().async_auth_flow(
+        Request("POST", "https://x.example/", content=iter([b"a", b"b"]))
+    )
     assert "x-nonce" not in (await anext(flow)).headers
     asked = await flow.asend(Response(401, content=body()))
     assert asked.headers["x-nonce"] == "nonce"
@@ -102,7 +110,9 @@ def test_auth_objects_pass_and_none_is_none() -> None:
     assert build_auth(auth) is auth and build_auth(None) is None
 
 
-@pytest.mark.parametrize("value", ["sk-secret", b"sk-secret", 5, ("a",), ("a", "b", "c"), ("a", 5), {}, ["u", "p"]])
+@pytest.mark.parametrize(
+    "value", ["sk-secret", b"sk-secret", 5, ("a",), ("a", "b", "c"), ("a", 5), {}, ["u", "p"]]
+)
 def test_anything_else_is_refused(value: Any) -> None:
     with pytest.raises(TypeError) as caught:
         build_auth(value)
@@ -113,4 +123,7 @@ def test_anything_else_is_refused(value: Any) -> None:
 
 def test_no_repr_shows_the_secret() -> None:
     assert "hush" not in repr(BearerAuth("hush")) + repr(BasicAuth("u", "hush"))
-    assert BearerAuth("a") == BearerAuth("a") != BearerAuth("b") and len({BearerAuth("a"), BearerAuth("a")}) == 1
+    assert (
+        BearerAuth("a") == BearerAuth("a") != BearerAuth("b")
+        and len({BearerAuth("a"), BearerAuth("a")}) == 1
+    )

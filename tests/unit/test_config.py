@@ -36,7 +36,11 @@ def test_a_timeout_means_what_it_means_in_httpx(args: Any, kwargs: Any) -> None:
 
 
 def test_the_defaults_are_made_for_llm_calls() -> None:
-    assert Timeout() == DEFAULT_TIMEOUT == Timeout(connect=10, read=600, write=600, pool=None, total=None)
+    assert (
+        Timeout()
+        == DEFAULT_TIMEOUT
+        == Timeout(connect=10, read=600, write=600, pool=None, total=None)
+    )
     assert Timeout(total=30).read == 600 and Timeout(total=30).total == 30
 
 
@@ -48,9 +52,17 @@ def test_one_number_does_not_set_the_total() -> None:
 @pytest.mark.parametrize("field", [*FIELDS, "total"])
 @pytest.mark.parametrize(
     ("value", "error"),
-    [(-1, ValueError), (math.nan, ValueError), (True, TypeError), ("5", TypeError), ([1], TypeError)],
+    [
+        (-1, ValueError),
+        (math.nan, ValueError),
+        (True, TypeError),
+        ("5", TypeError),
+        ([1], TypeError),
+    ],
 )
-def test_a_value_that_is_no_time_names_its_field(field: str, value: Any, error: type[Exception]) -> None:
+def test_a_value_that_is_no_time_names_its_field(
+    field: str, value: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match=field):
         Timeout(**{field: value})
 
@@ -63,7 +75,13 @@ def test_a_bad_single_value_is_refused(value: Any) -> None:
 
 def test_milliseconds_are_rounded_up_and_zero_stands_for_none() -> None:
     assert Timeout(None).as_ms() == (0, 0, 0, 0, 0)
-    assert Timeout(1.0001, connect=0.0001, read=0, pool=math.inf, total=2).as_ms() == (1, 1, 1001, 0, 2000)
+    assert Timeout(1.0001, connect=0.0001, read=0, pool=math.inf, total=2).as_ms() == (
+        1,
+        1,
+        1001,
+        0,
+        2000,
+    )
     assert Timeout(1e12).as_ms()[0] == 2**31 - 1
     assert Timeout(1).as_ms() is not None and Timeout(1).as_ms() == Timeout(1.0).as_ms()
 
@@ -111,7 +129,9 @@ def test_build_timeout_takes_what_an_argument_may_be() -> None:
         ("max_in_flight", 0, ValueError),
     ],
 )
-def test_a_limit_that_is_none_names_its_field(field: str, value: Any, error: type[Exception]) -> None:
+def test_a_limit_that_is_none_names_its_field(
+    field: str, value: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match=field):
         Limits(**{field: value})
 

@@ -32,7 +32,14 @@ def source_of(content: Any) -> BodySource:
 
 @pytest.mark.parametrize(
     ("content", "body"),
-    [(b"ab", b"ab"), ("aü", "aü".encode()), (bytearray(b"ab"), b"ab"), (memoryview(b"ab"), b"ab"), (b"", b""), (None, b"")],
+    [
+        (b"ab", b"ab"),
+        ("aü", "aü".encode()),
+        (bytearray(b"ab"), b"ab"),
+        (memoryview(b"ab"), b"ab"),
+        (b"", b""),
+        (None, b""),
+    ],
 )
 def test_bytes_and_text_are_the_body_itself(content: Any, body: bytes) -> None:
     assert encode_request(content=content) == ({}, body)
@@ -45,7 +52,9 @@ def test_a_buffer_is_copied_since_it_may_change() -> None:
     assert body == b"ab"
 
 
-@pytest.mark.parametrize("value", [{"a": 1, "b": ["ü", None, True, 1.5]}, [], {}, 0, False, "", "text"])
+@pytest.mark.parametrize(
+    "value", [{"a": 1, "b": ["ü", None, True, 1.5]}, [], {}, 0, False, "", "text"]
+)
 def test_json_is_that_of_httpx(value: Any) -> None:
     headers, body = encode_request(json=value)
     theirs = httpx.Request("POST", "http://x/", json=value)
@@ -76,7 +85,9 @@ def test_what_has_no_json_form_is_named() -> None:
         encode_request(json={"a": object()})
 
 
-@pytest.mark.parametrize("data", [{"a": "1", "b": "x y&ü"}, {"a": ["1", "2"], "n": 5}, {"t": True, "none": None}])
+@pytest.mark.parametrize(
+    "data", [{"a": "1", "b": "x y&ü"}, {"a": ["1", "2"], "n": 5}, {"t": True, "none": None}]
+)
 def test_a_form_is_that_of_httpx(data: Any) -> None:
     headers, body = encode_request(data=data)
     theirs = httpx.Request("POST", "http://x/", data=data)
@@ -96,7 +107,17 @@ def test_two_bodies_are_refused_by_name(given: dict[str, Any]) -> None:
     assert all(name in str(caught.value) for name in given)
 
 
-@pytest.mark.parametrize("given", [{"content": 5}, {"content": {"a": 1}}, {"data": "a=1"}, {"data": [("a", "b")]}, {"data": {"a": {}}}, {"content": object()}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"content": 5},
+        {"content": {"a": 1}},
+        {"data": "a=1"},
+        {"data": [("a", "b")]},
+        {"data": {"a": {}}},
+        {"content": object()},
+    ],
+)
 def test_what_is_no_body_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         encode_request(**given)
@@ -135,7 +156,14 @@ async def test_a_large_file_is_read_in_blocks_and_not_in_the_loops_thread(tmp_pa
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
-@pytest.mark.parametrize("make", [io.StringIO, lambda: io.TextIOWrapper(io.BytesIO()), lambda: tempfile.NamedTemporaryFile("w+")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        io.StringIO,
+        lambda: io.TextIOWrapper(io.BytesIO()),
+        lambda: tempfile.NamedTemporaryFile("w+"),
+    ],
+)
 def test_a_text_file_is_refused_at_once(make: Any) -> None:
     with make() as file:
         with pytest.raises(TypeError, match="binary"):

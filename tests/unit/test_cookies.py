@@ -16,7 +16,9 @@ pytestmark = pytest.mark.leaves_traces
 
 
 def answer(url: str, *set_cookie: str) -> Response:
-    return Response(200, headers=[("Set-Cookie", value) for value in set_cookie], request=Request("GET", url))
+    return Response(
+        200, headers=[("Set-Cookie", value) for value in set_cookie], request=Request("GET", url)
+    )
 
 
 def sent(cookies: Cookies, url: str) -> str | None:
@@ -30,12 +32,16 @@ def test_cookies_read_as_in_httpx(value: Any) -> None:
     ours, theirs = Cookies(value), httpx.Cookies(value)
     assert dict(ours) == dict(theirs) and len(ours) == len(theirs) and bool(ours) == bool(theirs)
     assert list(ours) == list(theirs)
-    assert sent(ours, "https://x.example/") == httpx.Request("GET", "https://x.example/", cookies=value).headers.get("cookie")
+    assert sent(ours, "https://x.example/") == httpx.Request(
+        "GET", "https://x.example/", cookies=value
+    ).headers.get("cookie")
 
 
 def test_a_cookie_goes_back_to_its_own_host_and_path_only() -> None:
     cookies = Cookies()
-    cookies.extract_cookies(answer("https://a.example/x/y", "s=1; Path=/x; Secure; HttpOnly", "t=2"))
+    cookies.extract_cookies(
+        answer("https://a.example/x/y", "s=1; Path=/x; Secure; HttpOnly", "t=2")
+    )
     assert sent(cookies, "https://a.example/x/z") == "s=1; t=2"
     assert sent(cookies, "https://a.example/other") is None
     assert sent(cookies, "http://a.example/x/z") == "t=2"
@@ -110,4 +116,6 @@ def test_what_is_no_cookies_is_refused(value: Any) -> None:
 def test_a_repr_has_names_but_no_values() -> None:
     cookies = Cookies({"session": "hush"})
     cookies.set("other", "hush", domain="x.example")
-    assert "hush" not in repr(cookies) and "session" in repr(cookies) and "x.example" in repr(cookies)
+    assert (
+        "hush" not in repr(cookies) and "session" in repr(cookies) and "x.example" in repr(cookies)
+    )

@@ -34,13 +34,20 @@ ENCODERS: dict[str, tuple[str, Any]] = {
     "deflate as raw": ("deflate", raw_deflate),
     "br": ("br", lambda data: brotli.compress(data, quality=5)),
     "zstd": ("zstd", zstandard.compress),
-    "zstd without size": ("zstd", lambda data: zstandard.ZstdCompressor(write_content_size=False).compress(data)),
+    "zstd without size": (
+        "zstd",
+        lambda data: zstandard.ZstdCompressor(write_content_size=False).compress(data),
+    ),
 }
 every = pytest.mark.parametrize("kind", ENCODERS)
 
 
 def feed(decoder: Any, data: bytes, size: int) -> bytes:
-    out = [piece for start in range(0, len(data), size) for piece in decoder.feed(data[start : start + size])]
+    out = [
+        piece
+        for start in range(0, len(data), size)
+        for piece in decoder.feed(data[start : start + size])
+    ]
     decoder.finish()
     assert all(0 < len(piece) <= STEP for piece in out)
     return b"".join(out)
@@ -81,7 +88,9 @@ def test_a_truncated_body_is_an_error(kind: str, missing: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "br", "zstd"])
-@pytest.mark.parametrize("data", [b"this is plain text, not compressed", b"\xff" * 50, b"\x1f\x8b\x08junkjunkjunkjunk"])
+@pytest.mark.parametrize(
+    "data", [b"this is plain text, not compressed", b"\xff" * 50, b"\x1f\x8b\x08junkjunkjunkjunk"]
+)
 def test_a_corrupt_body_is_an_error(name: str, data: bytes) -> None:
     with pytest.raises(DecodingError):
         decode((name,), data)
@@ -94,7 +103,11 @@ def test_a_flipped_bit_never_gives_anything_but_a_decoding_error(kind: str) -> N
     chance = random.Random(7)
     for _ in range(200):
         position = chance.randrange(len(data))
-        bad = data[:position] + bytes([data[position] ^ 1 << chance.randrange(8)]) + data[position + 1 :]
+        bad = (
+            data[:position]
+            + bytes([data[position] ^ 1 << chance.randrange(8)])
+            + data[position + 1 :]
+        )
         try:
             decode((name,), bad, 10_000_000)
         except (DecodingError, ResponseTooLarge):
@@ -156,7 +169,9 @@ def test_the_ceiling_grows_with_what_was_received() -> None:
         ("aws-chunked", ()), ("gzip, unknown", ()), (",", ()),
     ],
 )  # fmt: skip
-def test_a_content_encoding_header_is_read_and_an_unknown_one_passes_through(header: str | None, names: tuple[str, ...]) -> None:
+def test_a_content_encoding_header_is_read_and_an_unknown_one_passes_through(
+    header: str | None, names: tuple[str, ...]
+) -> None:
     assert parse_encodings(header) == names
     assert (make_decoder(names) is None) == (not names)
 
@@ -190,7 +205,9 @@ def test_an_old_brotli_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
         decode(("br",), data[:-3])
 
 
-ZSTD_MODULES = [name for name in ("compression.zstd", "backports.zstd", "zstandard") if _decoders._has(name)]
+ZSTD_MODULES = [
+    name for name in ("compression.zstd", "backports.zstd", "zstandard") if _decoders._has(name)
+]
 
 
 @pytest.mark.parametrize("module", ZSTD_MODULES)
@@ -212,7 +229,9 @@ def test_every_zstd_module_gives_the_same(monkeypatch: pytest.MonkeyPatch, modul
 
 
 def test_missing_modules_are_not_offered() -> None:
-    assert not _decoders._has("no_such_module_at_all") and not _decoders._has("no_such_package.zstd")
+    assert not _decoders._has("no_such_module_at_all") and not _decoders._has(
+        "no_such_package.zstd"
+    )
     assert importlib.util.find_spec("zlib") is not None
     with pytest.raises(ImportError):
         _decoders._first("no_such_module_at_all")

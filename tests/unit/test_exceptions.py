@@ -18,7 +18,9 @@ pytestmark = pytest.mark.leaves_traces
 URL = "https://bob:hunter2@api.example/v1?model=x&api_key=sk-secret#frag"
 
 
-def build(reason: str = "curl", code: int = 0, text: str = "", phase: str = "connect", **details: Any) -> Exception:
+def build(
+    reason: str = "curl", code: int = 0, text: str = "", phase: str = "connect", **details: Any
+) -> Exception:
     return exc.build_error(reason, code, text, phase, URL, "POST", 10.0, details)
 
 
@@ -105,7 +107,10 @@ def test_a_reason_of_the_reactor_becomes_its_class(reason: str, cls: type[Except
     [
         ("Recv failure: Connection reset by peer", exc.ReadError),
         ("OpenSSL SSL_read: Connection reset by peer, errno 104", exc.ReadError),
-        ("OpenSSL SSL_read: error:0A000126:SSL routines::unexpected eof while reading, errno 0", exc.RemoteProtocolError),
+        (
+            "OpenSSL SSL_read: error:0A000126:SSL routines::unexpected eof while reading, errno 0",
+            exc.RemoteProtocolError,
+        ),
         ("OpenSSL SSL_read: SSL_ERROR_SYSCALL, errno 0", exc.RemoteProtocolError),
         ("Illegal or missing hexadecimal sequence in chunked-encoding", exc.RemoteProtocolError),
         ("Too large response headers: 307200 > 307199", exc.RemoteProtocolError),
@@ -145,7 +150,13 @@ def test_no_error_text_holds_credentials(reason: str, code: int) -> None:
 
 def test_the_descriptor_limit_says_its_value_and_how_to_raise_it() -> None:
     text = str(build("fd_limit", limit=1024))
-    for words in ("RLIMIT_NOFILE is 1024", "ulimit -n", "LimitNOFILE", "setrlimit", "max_connections"):
+    for words in (
+        "RLIMIT_NOFILE is 1024",
+        "ulimit -n",
+        "LimitNOFILE",
+        "setrlimit",
+        "max_connections",
+    ):
         assert words in text
     assert type(build(code=7, os_errno=errno.EMFILE)) is exc.FileDescriptorLimit
 
@@ -158,15 +169,23 @@ def test_a_stale_connection_says_why_it_was_not_replayed() -> None:
 def test_an_error_knows_its_request_even_if_the_client_adds_nothing() -> None:
     error = build(code=7)
     assert isinstance(error, exc.RequestError)
-    assert error.request.method == "POST" and str(error.request.url) == URL and len(error.request.headers) == 0
+    assert (
+        error.request.method == "POST"
+        and str(error.request.url) == URL
+        and len(error.request.headers) == 0
+    )
 
 
 def test_headers_beyond_the_ceiling_are_a_protocol_error_and_a_body_is_too_large() -> None:
-    assert type(build("too_large", 23, "Failed writing header", "receive")) is exc.RemoteProtocolError
+    assert (
+        type(build("too_large", 23, "Failed writing header", "receive")) is exc.RemoteProtocolError
+    )
     assert type(build("too_large", 23, "Failed writing body", "receive")) is exc.ResponseTooLarge
 
 
-@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+@pytest.mark.parametrize(
+    "clone", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))]
+)
 def test_errors_survive_copy_and_pickle(clone: Any) -> None:
     request = Request("POST", "https://x.example/", content=b"body")
     error = build("read_timeout", 28, "text", "wait", bytes_received=3)
@@ -178,9 +197,13 @@ def test_errors_survive_copy_and_pickle(clone: Any) -> None:
     assert again.details == {"bytes_received": 3}
     assert again.request.content == b"body"
 
-    status = exc.HTTPStatusError("no", request=request, response=Response(404, json={"a": 1}, request=request))
+    status = exc.HTTPStatusError(
+        "no", request=request, response=Response(404, json={"a": 1}, request=request)
+    )
     again = clone(status)
-    assert again.response.json() == {"a": 1} and again.request.method == "POST" and str(again) == "no"
+    assert (
+        again.response.json() == {"a": 1} and again.request.method == "POST" and str(again) == "no"
+    )
 
     for cls in (exc.StreamConsumed, exc.StreamClosed, exc.ResponseNotRead, exc.RequestNotRead):
         assert str(clone(cls())) == str(cls())

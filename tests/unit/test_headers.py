@@ -23,7 +23,16 @@ def both(value: Any) -> tuple[Headers, httpx.Headers]:
 
 @pytest.mark.parametrize(
     "value",
-    [None, {}, {"A": "1"}, PAIRS, {b"A": b"1"}, [(b"A", b"1"), (b"a", b"2")], [("A", "")], iter([("A", "1")])],
+    [
+        None,
+        {},
+        {"A": "1"},
+        PAIRS,
+        {b"A": b"1"},
+        [(b"A", b"1"), (b"a", b"2")],
+        [("A", "")],
+        iter([("A", "1")]),
+    ],
 )
 def test_headers_read_as_in_httpx(value: Any) -> None:
     value = list(value) if hasattr(value, "__next__") else value
@@ -60,7 +69,13 @@ def test_headers_change_as_in_httpx() -> None:
 
 def test_a_copy_is_independent() -> None:
     first = Headers(PAIRS)
-    for again in (first.copy(), Headers(first), copy.copy(first), copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
+    for again in (
+        first.copy(),
+        Headers(first),
+        copy.copy(first),
+        copy.deepcopy(first),
+        pickle.loads(pickle.dumps(first)),
+    ):
         assert again == first and again.raw == first.raw
     other = first.copy()
     other["x-one"] = "changed"
@@ -68,7 +83,11 @@ def test_a_copy_is_independent() -> None:
 
 
 def test_headers_equal_without_regard_to_casing_and_order() -> None:
-    assert Headers(PAIRS) == Headers(list(reversed(PAIRS))) == [(name.upper(), value) for name, value in PAIRS]
+    assert (
+        Headers(PAIRS)
+        == Headers(list(reversed(PAIRS)))
+        == [(name.upper(), value) for name, value in PAIRS]
+    )
     assert Headers({"a": "1"}) != Headers({"a": "2"}) and Headers() != 5
 
 
@@ -84,7 +103,9 @@ def test_text_beyond_ascii_goes_as_utf_8_and_comes_back(value: str) -> None:
     assert headers.raw == [(b"X", value.encode())] and headers["x"] == value
 
 
-@pytest.mark.parametrize(("raw", "encoding"), [(b"abc", "ascii"), ("é".encode(), "utf-8"), (b"\xe9", "iso-8859-1")])
+@pytest.mark.parametrize(
+    ("raw", "encoding"), [(b"abc", "ascii"), ("é".encode(), "utf-8"), (b"\xe9", "iso-8859-1")]
+)
 def test_received_values_are_read_in_the_encoding_that_fits(raw: bytes, encoding: str) -> None:
     ours, theirs = both([(b"X", raw)])
     assert ours["x"] == theirs["x"] and ours.encoding == theirs.encoding == encoding
@@ -100,7 +121,11 @@ def test_the_encoding_can_be_chosen_and_follows_changes() -> None:
 
 @pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\0b", "a\r\nX-Evil: 1", b"a\nb", "secret\n"])
 def test_a_value_cannot_forge_a_header_and_is_not_shown(value: Any) -> None:
-    for make in (lambda: Headers({"X-Key": value}), lambda: Headers().__setitem__("X-Key", value), lambda: Headers().update({"X-Key": value})):
+    for make in (
+        lambda: Headers({"X-Key": value}),
+        lambda: Headers().__setitem__("X-Key", value),
+        lambda: Headers().update({"X-Key": value}),
+    ):
         with pytest.raises(InvalidHeader, match="X-Key") as caught:
             make()
         assert "Evil" not in str(caught.value) and "secret" not in str(caught.value)
@@ -111,7 +136,9 @@ def test_a_line_break_at_the_end_is_called_that() -> None:
         Headers({"Authorization": "Bearer x\n"})
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "ä", "a\0", "(a)", b"a b", "X-A\r\nAuthorization: hush"])
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a:b", "a\r\nb", "ä", "a\0", "(a)", b"a b", "X-A\r\nAuthorization: hush"]
+)
 def test_a_name_must_be_a_token(name: Any) -> None:
     with pytest.raises(InvalidHeader) as caught:
         Headers([(name, "1")])
@@ -142,16 +169,28 @@ def test_a_received_block_is_parsed_whatever_the_server_did() -> None:
     assert headers.get_list("set-cookie") == ["a=1", "b=2"]
 
 
-@pytest.mark.parametrize("block", [b"", b"HTTP/2 200 \r\n", b"HTTP/1.1 200 OK", b" x\r\n", b"\r\n\r\n", b"A: 1\nB: 2\n"])
+@pytest.mark.parametrize(
+    "block", [b"", b"HTTP/2 200 \r\n", b"HTTP/1.1 200 OK", b" x\r\n", b"\r\n\r\n", b"A: 1\nB: 2\n"]
+)
 def test_any_block_can_be_parsed(block: bytes) -> None:
     assert len(Headers.from_block(block)) == block.count(b": ")
 
 
 def test_a_repr_masks_secrets() -> None:
-    names = ["Authorization", "proxy-authorization", "Cookie", "Set-Cookie", "X-API-Key", "api-key", "x-goog-api-key"]
+    names = [
+        "Authorization",
+        "proxy-authorization",
+        "Cookie",
+        "Set-Cookie",
+        "X-API-Key",
+        "api-key",
+        "x-goog-api-key",
+    ]
     text = repr(Headers([*((name, "hush") for name in names), ("Accept", "shown")]))
     assert "hush" not in text and text.count("[secure]") == len(names) and "shown" in text
-    assert repr(Headers({"Authorization": "hush"})) == repr(httpx.Headers({"Authorization": "hush"}))
+    assert repr(Headers({"Authorization": "hush"})) == repr(
+        httpx.Headers({"Authorization": "hush"})
+    )
     assert repr(Headers([("a", "1"), ("a", "2")])) == repr(httpx.Headers([("a", "1"), ("a", "2")]))
 
 

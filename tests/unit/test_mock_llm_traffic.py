@@ -299,7 +299,13 @@ async def test_signs_of_life_follow_what_had_arrived():
 
 @pytest.mark.parametrize(
     "bad",
-    [{"rpm": 0}, {"workers": -1}, {"rate_window": 0}, {"jitter": -1}, {"rpm": 5, "rate_burst": 0.1}],
+    [
+        {"rpm": 0},
+        {"workers": -1},
+        {"rate_window": 0},
+        {"jitter": -1},
+        {"rpm": 5, "rate_burst": 0.1},
+    ],
     ids=repr,
 )
 def test_wrong_settings_fail_at_once(bad):

@@ -41,7 +41,7 @@ CASES: list[tuple[Any, Any]] = [
     ({}, {"f": ("x", b"data", None, {"Content-Type": "a/b"})}),
     ({}, [("f", b"one"), ("f", b"two")]),
     ({"a": "1", "b": ["2", "3"], "n": 5, "z": None, "t": True, "raw": b"\xff"}, {"f": b"data"}),
-    ({}, {"quo\"te": ('na"me.txt', b"")}),
+    ({}, {'quo"te': ('na"me.txt', b"")}),
     ({}, {"f": ("müller.png", b"x")}),
 ]
 
@@ -68,7 +68,11 @@ def ours(data: Any, files: Any) -> BodySource:
 async def test_the_bytes_are_those_of_httpx(data: Any, files: Any) -> None:
     source = ours(data, fresh(files))
     theirs = httpx.Request(
-        "POST", "http://x/", data=data, files=fresh(files), headers={"Content-Type": "multipart/form-data; boundary=abc123"}
+        "POST",
+        "http://x/",
+        data=data,
+        files=fresh(files),
+        headers={"Content-Type": "multipart/form-data; boundary=abc123"},
     )
     body = b"".join([chunk async for chunk in source.chunks()])
     assert body == theirs.read()
@@ -117,7 +121,10 @@ async def test_a_file_of_unknown_size_makes_the_body_chunked_and_once() -> None:
         b"".join(source.blocks())
 
 
-@pytest.mark.parametrize("files", [{"f": 5}, {"f": ("x",)}, {"f": (1, 2, 3, 4, 5)}, {5: b"x"}, {"f": ("x", 5)}, {"f": {}}])
+@pytest.mark.parametrize(
+    "files",
+    [{"f": 5}, {"f": ("x",)}, {"f": (1, 2, 3, 4, 5)}, {5: b"x"}, {"f": ("x", 5)}, {"f": {}}],
+)
 def test_what_is_no_file_is_refused(files: Any) -> None:
     with pytest.raises(TypeError):
         encode_request(files=files)
@@ -137,4 +144,8 @@ def test_boundaries_are_random_and_can_be_given() -> None:
     first, second = (encode_request(files={"f": b""})[0]["Content-Type"] for _ in range(2))
     assert first != second and boundary_of(first) is not None
     assert boundary_of('multipart/form-data; boundary="a b"') == b"a b"
-    assert boundary_of("multipart/form-data") is None and boundary_of("text/plain; boundary=x") is None and boundary_of(None) is None
+    assert (
+        boundary_of("multipart/form-data") is None
+        and boundary_of("text/plain; boundary=x") is None
+        and boundary_of(None) is None
+    )

@@ -15,8 +15,14 @@ pytestmark = pytest.mark.leaves_traces
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
 def test_a_proxy_takes_credentials_from_its_url_or_its_argument(scheme: str) -> None:
-    for proxy in (Proxy(f"{scheme}://u%40:p%3A@proxy.example:3128"), Proxy(URL(f"{scheme}://proxy.example:3128"), auth=("u@", "p:"))):
-        assert proxy.auth == ("u@", "p:") and str(proxy.url).rstrip("/") == f"{scheme}://proxy.example:3128"
+    for proxy in (
+        Proxy(f"{scheme}://u%40:p%3A@proxy.example:3128"),
+        Proxy(URL(f"{scheme}://proxy.example:3128"), auth=("u@", "p:")),
+    ):
+        assert (
+            proxy.auth == ("u@", "p:")
+            and str(proxy.url).rstrip("/") == f"{scheme}://proxy.example:3128"
+        )
         assert proxy.curl_url == f"{scheme}://u%40:p%3A@proxy.example:3128"
         assert "p:" not in repr(proxy).replace("http:", "").replace("https:", "")
     assert Proxy("http://p.example").curl_url == "http://p.example"
@@ -76,7 +82,9 @@ P = "http://proxy.example:3128"
         ("http://müller.example/", {"http_proxy": P, "NO_PROXY": "xn--mller-kva.example"}, None),
     ],
 )
-def test_the_environment_names_the_proxy(url: str, env: dict[str, str], expected: str | None) -> None:
+def test_the_environment_names_the_proxy(
+    url: str, env: dict[str, str], expected: str | None
+) -> None:
     assert proxy_for(url, env) == expected
     assert proxy_for(URL(url), env) == expected
 
@@ -124,5 +132,7 @@ def test_the_real_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) ->
         ("anything", 1, ".", False),
     ],
 )
-def test_no_proxy_covers_domains_ports_addresses_and_networks(host: str, port: int, entries: str, covered: bool) -> None:
+def test_no_proxy_covers_domains_ports_addresses_and_networks(
+    host: str, port: int, entries: str, covered: bool
+) -> None:
     assert no_proxy_matches(host, port, entries) is covered

@@ -24,7 +24,11 @@ def test_parameters_read_as_in_httpx(value: Any) -> None:
     assert ours.multi_items() == theirs.multi_items()
     assert dict(ours) == dict(theirs) and list(ours.items()) == list(theirs.items())
     assert len(ours) == len(theirs) and bool(ours) == bool(theirs)
-    assert ours.get("a") == theirs.get("a") and ours.get("zz", 5) == 5 and ours.get_list("a") == theirs.get_list("a")
+    assert (
+        ours.get("a") == theirs.get("a")
+        and ours.get("zz", 5) == 5
+        and ours.get_list("a") == theirs.get_list("a")
+    )
 
 
 def test_changes_give_copies() -> None:

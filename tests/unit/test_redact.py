@@ -18,7 +18,9 @@ def test_a_secret_looking_parameter_is_masked(name: str) -> None:
     assert mask_url(f"https://x/?a=1&{name}=hush&b=2") == f"https://x/?a=1&{name}=***&b=2"
 
 
-@pytest.mark.parametrize("name", ["model", "max_tokens", "keyword", "monkey", "author", "signal", "passage", "page"])
+@pytest.mark.parametrize(
+    "name", ["model", "max_tokens", "keyword", "monkey", "author", "signal", "passage", "page"]
+)
 def test_a_harmless_parameter_is_shown(name: str) -> None:
     assert mask_url(f"https://x/?{name}=1") == f"https://x/?{name}=1"
 

@@ -35,19 +35,38 @@ def test_the_headers_are_those_of_httpx(method: str, options: dict[str, Any]) ->
 
 
 def test_parameters_are_merged_into_the_url() -> None:
-    assert str(Request("GET", URL_, params={"y": 2, "x": [3, 4]}).url) == "https://example.com:8443/a?y=2&x=3&x=4"
+    assert (
+        str(Request("GET", URL_, params={"y": 2, "x": [3, 4]}).url)
+        == "https://example.com:8443/a?y=2&x=3&x=4"
+    )
 
 
 async def test_a_multipart_request_uses_the_boundary_of_its_header() -> None:
-    request = Request("POST", URL_, files={"f": b"x"}, headers={"Content-Type": "multipart/form-data; boundary=own"})
+    request = Request(
+        "POST",
+        URL_,
+        files={"f": b"x"},
+        headers={"Content-Type": "multipart/form-data; boundary=own"},
+    )
     body = await request.aread()
     assert body.startswith(b"--own\r\n") and request.headers["content-length"] == str(len(body))
 
 
 def test_a_declared_length_holds_for_an_iterator_and_must_fit_other_bodies() -> None:
     request = Request("POST", URL_, content=iter([b"a"]), headers={"Content-Length": "1"})
-    assert isinstance(request.body, BodySource) and request.body.length == 1 and "transfer-encoding" not in request.headers
-    for content, length in ((b"abc", "2"), (b"abc", "x"), (iter([b"a"]), "-1"), (io.BytesIO(b"abc"), "4"), (None, "1"), (b"abc", "3, 3")):
+    assert (
+        isinstance(request.body, BodySource)
+        and request.body.length == 1
+        and "transfer-encoding" not in request.headers
+    )
+    for content, length in (
+        (b"abc", "2"),
+        (b"abc", "x"),
+        (iter([b"a"]), "-1"),
+        (io.BytesIO(b"abc"), "4"),
+        (None, "1"),
+        (b"abc", "3, 3"),
+    ):
         with pytest.raises(LocalProtocolError, match="Content-Length"):
             Request("POST", URL_, content=content, headers={"Content-Length": length})
 
@@ -58,19 +77,25 @@ async def test_a_streamed_body_is_read_once_and_kept() -> None:
         yield b"b"
 
     request = Request("POST", URL_, content=chunks())
-    assert isinstance(request.body, BodySource) and request.headers["transfer-encoding"] == "chunked"
+    assert (
+        isinstance(request.body, BodySource) and request.headers["transfer-encoding"] == "chunked"
+    )
     with pytest.raises(RequestNotRead):
         request.content  # noqa: B018
     with pytest.raises(RuntimeError):
         request.read()
-    assert await request.aread() == await request.aread() == request.content == request.read() == b"ab"
+    assert (
+        await request.aread() == await request.aread() == request.content == request.read() == b"ab"
+    )
     assert Request("POST", URL_, content=io.BytesIO(b"file")).read() == b"file"
     assert [chunk async for chunk in request.stream] == [b"ab"]
     assert [chunk async for chunk in Request("GET", URL_).stream] == []
     assert [chunk async for chunk in Request("POST", URL_, content=[b"x"]).stream] == [b"x"]
 
 
-@pytest.mark.parametrize("method", ["", "GET ", "G\r\nET", "GET\0", "GÜT", "G" * 65, "GET /x HTTP/1.1\r\nHost: evil"])
+@pytest.mark.parametrize(
+    "method", ["", "GET ", "G\r\nET", "GET\0", "GÜT", "G" * 65, "GET /x HTTP/1.1\r\nHost: evil"]
+)
 def test_a_method_must_be_a_token(method: str) -> None:
     with pytest.raises(LocalProtocolError):
         Request(method, URL_)
@@ -91,7 +116,12 @@ def test_mistakes_are_found_at_once(options: dict[str, Any], error: type[Excepti
 async def test_requests_are_pickled_without_streams_and_extensions() -> None:
     request = Request("POST", URL_, json={"a": 1}, extensions={"x": lambda: 1})
     again = pickle.loads(pickle.dumps(request))
-    assert (again.method, again.url, again.headers, again.content) == (request.method, request.url, request.headers, b'{"a":1}')
+    assert (again.method, again.url, again.headers, again.content) == (
+        request.method,
+        request.url,
+        request.headers,
+        b'{"a":1}',
+    )
     assert again.extensions == {}
     again = pickle.loads(pickle.dumps(Request("POST", URL_, content=iter([b"a"]))))
     with pytest.raises(RequestNotRead):
@@ -103,8 +133,16 @@ async def test_requests_are_pickled_without_streams_and_extensions() -> None:
 def test_a_request_of_checked_parts_is_taken_as_it_is() -> None:
     url, headers = URL(URL_), Headers({"A": "1"})
     request = Request._make("GET", url, headers, b"x")
-    assert request.url is url and request.headers is headers and request.content == b"x" and request.extensions == {}
+    assert (
+        request.url is url
+        and request.headers is headers
+        and request.content == b"x"
+        and request.extensions == {}
+    )
 
 
 def test_the_repr_has_no_credentials() -> None:
-    assert repr(Request("GET", "https://u:hush@h.example/?key=hush")) == "<Request('GET', 'https://h.example/?key=***')>"
+    assert (
+        repr(Request("GET", "https://u:hush@h.example/?key=hush"))
+        == "<Request('GET', 'https://h.example/?key=***')>"
+    )

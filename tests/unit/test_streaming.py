@@ -43,8 +43,13 @@ class Stream:
         self.closed += 1
 
 
-def streamed(*chunks: bytes | BaseException, headers: dict[str, str] | None = None) -> tuple[Response, Stream]:
-    response, stream = Response(200, headers=headers, request=Request("GET", "https://h.example/")), Stream(chunks)
+def streamed(
+    *chunks: bytes | BaseException, headers: dict[str, str] | None = None
+) -> tuple[Response, Stream]:
+    response, stream = (
+        Response(200, headers=headers, request=Request("GET", "https://h.example/")),
+        Stream(chunks),
+    )
     response._attach(stream=stream)
     return response, stream
 
@@ -57,13 +62,23 @@ async def test_chunks_come_as_they_are_and_the_stream_is_closed_at_the_end() -> 
     response, stream = streamed(b"ab", b"c")
     assert not response.is_closed and not response.is_stream_consumed
     assert await all_of(response.aiter_raw()) == [b"ab", b"c"]
-    assert response.is_closed and response.is_stream_consumed and stream.closed == 1 and response.num_bytes_downloaded == 3
+    assert (
+        response.is_closed
+        and response.is_stream_consumed
+        and stream.closed == 1
+        and response.num_bytes_downloaded == 3
+    )
 
 
 async def test_a_stream_is_read_once() -> None:
     response, _ = streamed(b"ab")
     await all_of(response.aiter_bytes())
-    for again in (response.aiter_bytes(), response.aiter_raw(), response.aiter_text(), response.aiter_lines()):
+    for again in (
+        response.aiter_bytes(),
+        response.aiter_raw(),
+        response.aiter_text(),
+        response.aiter_lines(),
+    ):
         with pytest.raises(StreamConsumed):
             await all_of(again)
     with pytest.raises(StreamConsumed):
@@ -77,9 +92,17 @@ async def test_content_needs_aread_and_then_stays() -> None:
             use()
     with pytest.raises(RuntimeError):
         response.read()
-    assert await response.aread() == await response.aread() == response.content == response.read() == b'{"a":1}'
+    assert (
+        await response.aread()
+        == await response.aread()
+        == response.content
+        == response.read()
+        == b'{"a":1}'
+    )
     assert response.json() == {"a": 1} and response.is_closed and stream.closed == 1
-    assert await all_of(response.aiter_bytes()) == [b'{"a":1}'] and await all_of(response.aiter_lines()) == ['{"a":1}']
+    assert await all_of(response.aiter_bytes()) == [b'{"a":1}'] and await all_of(
+        response.aiter_lines()
+    ) == ['{"a":1}']
     assert pickle.loads(pickle.dumps(response)).json() == {"a": 1}
 
 
@@ -146,7 +169,12 @@ async def test_lines_split_only_at_line_ends_and_characters_may_be_cut() -> None
     data = 'data: {"a": "x\u2028y\x85z"}\r\n\r\ndata: ü\rlast'.encode()
     for size in (1, 2, 5, 100):
         response, _ = streamed(*(data[start : start + size] for start in range(0, len(data), size)))
-        assert await all_of(response.aiter_lines()) == ['data: {"a": "x\u2028y\x85z"}', "", "data: ü", "last"]
+        assert await all_of(response.aiter_lines()) == [
+            'data: {"a": "x\u2028y\x85z"}',
+            "",
+            "data: ü",
+            "last",
+        ]
 
 
 async def test_a_line_is_given_before_the_next_chunk_is_asked_for() -> None:
@@ -166,7 +194,11 @@ async def test_an_encoded_stream_is_decoded_in_bounded_steps() -> None:
     pieces = [body[start : start + 1000] for start in range(0, len(body), 1000)]
     response, _ = streamed(*pieces, headers={"Content-Encoding": "gzip"})
     got = await all_of(response.aiter_bytes())
-    assert b"".join(got) == data and max(map(len, got)) <= STEP and response.num_bytes_downloaded == len(body)
+    assert (
+        b"".join(got) == data
+        and max(map(len, got)) <= STEP
+        and response.num_bytes_downloaded == len(body)
+    )
     response, _ = streamed(*pieces, headers={"Content-Encoding": "gzip"})
     assert b"".join(await all_of(response.aiter_raw())) == body
     response, _ = streamed(*pieces, headers={"Content-Encoding": "gzip"})
@@ -179,7 +211,11 @@ async def test_a_truncated_or_corrupt_stream_is_a_decoding_error() -> None:
         response, stream = streamed(bad, headers={"Content-Encoding": "gzip"})
         with pytest.raises(DecodingError) as caught:
             await response.aread()
-        assert caught.value.request is response.request and caught.value.url == "https://h.example/" and stream.closed == 1
+        assert (
+            caught.value.request is response.request
+            and caught.value.url == "https://h.example/"
+            and stream.closed == 1
+        )
 
 
 async def test_reading_a_bomb_at_once_is_refused_but_streaming_it_is_not() -> None:

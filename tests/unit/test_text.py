@@ -14,7 +14,11 @@ LINES = ["a", "b", "c", "d", "", "e", "", "f\u2028g\u2029h\x85i\x0bj\x0ck\x1cl\x
 
 def lines(text: str, size: int) -> list[str]:
     decoder = LineDecoder()
-    out = [line for start in range(0, len(text), size) for line in decoder.feed(text[start : start + size])]
+    out = [
+        line
+        for start in range(0, len(text), size)
+        for line in decoder.feed(text[start : start + size])
+    ]
     return out + decoder.finish()
 
 
@@ -67,7 +71,9 @@ def test_a_byte_order_mark_is_dropped_and_bad_bytes_are_replaced(encoding: str) 
     data = b"\xef\xbb\xbfa\xffb\xe2\x82"
     assert decode_text(data, encoding) == "a\ufffdb\ufffd"
     decoder = TextDecoder(encoding)
-    assert "".join(decoder.feed(bytes([byte])) for byte in data) + decoder.finish() == "a\ufffdb\ufffd"
+    assert (
+        "".join(decoder.feed(bytes([byte])) for byte in data) + decoder.finish() == "a\ufffdb\ufffd"
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,10 +83,17 @@ def test_a_byte_order_mark_is_dropped_and_bad_bytes_are_replaced(encoding: str) 
         ("text/html; a=b; Charset = 'x'", "x"), ("text/html; charset=", None), ("text/html; xcharset=a", None), ("text/html; charset=utf-8; q=1", "utf-8"),
     ],
 )  # fmt: skip
-def test_the_charset_of_a_content_type_is_found(content_type: str | None, charset: str | None) -> None:
+def test_the_charset_of_a_content_type_is_found(
+    content_type: str | None, charset: str | None
+) -> None:
     assert charset_of(content_type) == charset
 
 
 def test_only_text_codecs_are_known() -> None:
     assert known_encoding("utf-8") and known_encoding("latin-1")
-    assert not known_encoding("nonsense") and not known_encoding("hex") and not known_encoding("rot13") and not known_encoding("a\0b")
+    assert (
+        not known_encoding("nonsense")
+        and not known_encoding("hex")
+        and not known_encoding("rot13")
+        and not known_encoding("a\0b")
+    )

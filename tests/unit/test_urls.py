@@ -47,7 +47,20 @@ GOOD = [
     "mailto:someone@example.com",
     "socks5h://proxy:1080",
 ]
-PARTS = ["scheme", "userinfo", "username", "password", "host", "raw_host", "port", "netloc", "query", "fragment", "is_absolute_url", "is_relative_url"]
+PARTS = [
+    "scheme",
+    "userinfo",
+    "username",
+    "password",
+    "host",
+    "raw_host",
+    "port",
+    "netloc",
+    "query",
+    "fragment",
+    "is_absolute_url",
+    "is_relative_url",
+]
 
 
 @pytest.mark.parametrize("text", GOOD)
@@ -121,7 +134,11 @@ def test_a_component_cannot_spill_into_another(changes: dict[str, Any]) -> None:
 
 def test_scheme_and_ipv6_are_made_lower_case_and_default_ports_vanish() -> None:
     assert str(URL("HTTPS://[2001:DB8::A]:443/X")) == "https://[2001:db8::a]/X"
-    assert str(URL("http://h/#f").copy_with(fragment="")) == str(URL("http://h/#f").copy_with(fragment=None)) == "http://h/"
+    assert (
+        str(URL("http://h/#f").copy_with(fragment=""))
+        == str(URL("http://h/#f").copy_with(fragment=None))
+        == "http://h/"
+    )
     assert str(URL("http://h/").copy_with(path="/a?b#c")) == "http://h/a%3Fb%23c"
 
 
@@ -132,7 +149,18 @@ def test_an_unknown_component_is_a_type_error() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    ["/abs", "rel", "../up", "?q=1", "#f", "https://other.example/x", "//other.example/y", "", "./a b", "?x=http://z/"],
+    [
+        "/abs",
+        "rel",
+        "../up",
+        "?q=1",
+        "#f",
+        "https://other.example/x",
+        "//other.example/y",
+        "",
+        "./a b",
+        "?x=http://z/",
+    ],
 )
 def test_join_is_that_of_httpx(other: str) -> None:
     base = "https://user:pw@example.com/a/b/c?x=1"
@@ -141,9 +169,15 @@ def test_join_is_that_of_httpx(other: str) -> None:
 
 def test_params_are_merged_by_name_and_the_rest_keeps_its_text() -> None:
     url = URL("https://h/?a=%7e&b=1&c=x+y&b=2")
-    assert str(url.copy_merge_params({"b": ["3", "4"], "d": None})) == "https://h/?a=%7e&c=x+y&b=3&b=4&d="
+    assert (
+        str(url.copy_merge_params({"b": ["3", "4"], "d": None}))
+        == "https://h/?a=%7e&c=x+y&b=3&b=4&d="
+    )
     assert merge_params(url, None) is url and merge_params(url, {}) is url
-    assert str(merge_params(URL("https://h/"), {"q": "a b&c=d/ü", "t": True})) == "https://h/?q=a+b%26c%3Dd%2F%C3%BC&t=true"
+    assert (
+        str(merge_params(URL("https://h/"), {"q": "a b&c=d/ü", "t": True}))
+        == "https://h/?q=a+b%26c%3Dd%2F%C3%BC&t=true"
+    )
     assert str(url.copy_set_param("a", 5)) == "https://h/?b=1&c=x+y&b=2&a=5"
     assert str(url.copy_add_param("a", 5)) == "https://h/?a=%7e&b=1&c=x+y&b=2&a=5"
     assert str(url.copy_remove_param("b")) == "https://h/?a=%7e&c=x+y"
@@ -153,7 +187,13 @@ def test_params_are_merged_by_name_and_the_rest_keeps_its_text() -> None:
 
 def test_a_url_is_a_value() -> None:
     url = URL("https://user:pw@example.com/")
-    assert url == "HTTPS://user:pw@EXAMPLE.com:443/" and url == URL(url) and url != "https://example.com/" and url != 5 and url != "http://"
+    assert (
+        url == "HTTPS://user:pw@EXAMPLE.com:443/"
+        and url == URL(url)
+        and url != "https://example.com/"
+        and url != 5
+        and url != "http://"
+    )
     assert hash(url) == hash(URL(str(url)))
     for again in (copy.copy(url), copy.deepcopy(url), pickle.loads(pickle.dumps(url))):
         assert again == url and again.password == "pw"
@@ -167,8 +207,12 @@ def test_a_url_is_a_value() -> None:
 def test_a_password_is_in_the_text_but_never_in_the_repr() -> None:
     url = URL("https://user:hush@example.com/?api_key=hush&a=1")
     assert "hush@" in str(url)
-    assert repr(URL("https://user:hush@example.com/")) == "URL('https://user:[secure]@example.com/')"
-    assert "hush" not in repr(url) + repr(url.params) + repr(URL("https://hush@example.com/")) and "a=1" in repr(url)
+    assert (
+        repr(URL("https://user:hush@example.com/")) == "URL('https://user:[secure]@example.com/')"
+    )
+    assert "hush" not in repr(url) + repr(url.params) + repr(
+        URL("https://hush@example.com/")
+    ) and "a=1" in repr(url)
     assert url.masked == "https://example.com/?api_key=***&a=1"
 
 
@@ -179,7 +223,18 @@ def test_the_origin_has_the_default_port() -> None:
     assert origin("http://müller.example/") == ("http", "xn--mller-kva.example", 80)
 
 
-@pytest.mark.parametrize("text", ["/path", "example.com/x", "ftp://h/", "file:///etc/passwd", "localhost:8000/x", "127.0.0.1:80/", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/path",
+        "example.com/x",
+        "ftp://h/",
+        "file:///etc/passwd",
+        "localhost:8000/x",
+        "127.0.0.1:80/",
+        "",
+    ],
+)
 def test_only_http_and_https_are_for_requests(text: str) -> None:
     with pytest.raises(UnsupportedProtocol):
         check_url(URL(text))

@@ -56,13 +56,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--provider", choices=("openai", "anthropic", "gemini", "ollama"), default="openai")
     add("--base-url", metavar="URL", help="default: the provider's, or its environment variable")
     add("--format", choices=("auto", "plain", "openai"), default="auto", help="of the input")
-    add("--concurrency", type=_whole, default=100, metavar="N", help="calls in flight (default: 100)")
+    add(
+        "--concurrency",
+        type=_whole,
+        default=100,
+        metavar="N",
+        help="calls in flight (default: 100)",
+    )
     add("--rpm", type=_above, metavar="N", help="requests per minute, at most")
     add("--tpm", type=_above, metavar="N", help="tokens per minute, at most")
     add("--redis", metavar="URL", help="share these limits with others through this Redis")
     add("--limit-name", default="default", metavar="NAME", help="of the limit in that Redis")
     add("--retries", type=int, default=4, metavar="N", help="further attempts (default: 4)")
-    add("--deadline", type=_above, metavar="S", help="seconds for a line: its turn in the limits, all attempts")
+    add(
+        "--deadline",
+        type=_above,
+        metavar="S",
+        help="seconds for a line: its turn in the limits, all attempts",
+    )
     add("--timeout", type=_above, metavar="S", help="seconds for each phase of an attempt")
     add("--system", metavar="TEXT", help="system prompt of plain lines that have none")
     add("--max-tokens", type=_whole, metavar="N", help="of plain lines that do not say")
@@ -75,10 +86,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --resume: which failures are called again (default: those that may pass)",
     )
     add("--idempotency", action="store_true", help="send an Idempotency-Key, the same in each run")
-    add("--price", nargs=2, type=float, metavar=("IN", "OUT"), help="per million tokens, for the cost")
+    add(
+        "--price",
+        nargs=2,
+        type=float,
+        metavar=("IN", "OUT"),
+        help="per million tokens, for the cost",
+    )
     add("--quiet", action="store_true", help="no progress, no summary")
     add("--dask", metavar="ADDRESS", help="let the workers of this Dask cluster send")
-    add("--chunk", type=_whole, default=50, metavar="N", help="with --dask: lines per task (default: 50)")
+    add(
+        "--chunk",
+        type=_whole,
+        default=50,
+        metavar="N",
+        help="with --dask: lines per task (default: 50)",
+    )
 
 
 def _spec(args: argparse.Namespace) -> Spec:
@@ -147,7 +170,10 @@ def run(args: argparse.Namespace) -> int:
                 path = spool.name
             found = scan(path, None if args.format == "auto" else args.format)
             if found.form == "openai" and (args.system, args.max_tokens) != (None, None):
-                print("--system and --max-tokens are for plain lines; these have a body", file=sys.stderr)
+                print(
+                    "--system and --max-tokens are for plain lines; these have a body",
+                    file=sys.stderr,
+                )
                 return 2
             if args.overwrite and os.path.exists(args.output):
                 os.truncate(args.output, 0)
@@ -228,7 +254,14 @@ async def _work(args: argparse.Namespace, path: str, form: Form, total: int) -> 
     with open(path, "rb") as lines:  # noqa: ASYNC230 a file is read line by line, ahead of the disk
         async with sending as call:
             run = Batch(
-                items_of(lines, form), call, args.concurrency, False, recorder, progress, total, price
+                items_of(lines, form),
+                call,
+                args.concurrency,
+                False,
+                recorder,
+                progress,
+                total,
+                price,
             )
             try:
                 async with run:

@@ -89,9 +89,15 @@ async def _request(url: str, calls: int, seconds: float) -> Check:
     except (llmcurl.HTTPError, llmcurl.InvalidURL, ValueError) as error:
         return Check("URL", "problem", f"{type(error).__name__}: {error}")
     times = response.timings
-    steps = [("name", None, times.dns), ("connect", times.dns, times.connect), ("TLS", times.connect, times.tls)]
+    steps = [
+        ("name", None, times.dns),
+        ("connect", times.dns, times.connect),
+        ("TLS", times.connect, times.tls),
+    ]
     took = ", ".join(
-        f"{name} {(end - (begin or times.queued or 0.0)) * 1000:.0f} ms" for name, begin, end in steps if end
+        f"{name} {(end - (begin or times.queued or 0.0)) * 1000:.0f} ms"
+        for name, begin, end in steps
+        if end
     )
     text = (
         f"{response.url.masked} answers {response.status_code} over {response.http_version} after "

@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="in this part of the requests (default: 1)",
     )
     add("--retry-after", metavar="S", type=float, help="Retry-After of these errors, in seconds")
-    add("--raise", action="store_true", dest="lift", help="raise the limit of open files as far as it goes")
+    add(
+        "--raise",
+        action="store_true",
+        dest="lift",
+        help="raise the limit of open files as far as it goes",
+    )
     add("--rpm", metavar="N", type=int, help="requests per minute for each key; more get 429")
     add("--tpm", metavar="N", type=int, help="tokens per minute for each key; more get 429")
     add("--workers", metavar="N", type=int, help="requests worked on at once; more wait")

@@ -362,7 +362,9 @@ def _tool_choice(choice: Any) -> Any:
 
 def _signed(options: Params) -> bool:
     """Whether the headers given hold what stands for a key, such as a token of Entra's."""
-    return any(name.lower() in ("authorization", "api-key") for name in options.get("headers") or ())
+    return any(
+        name.lower() in ("authorization", "api-key") for name in options.get("headers") or ()
+    )
 
 
 class OpenAI(LLM):

@@ -168,9 +168,7 @@ def _anthropic(budget: Budget, now: float) -> list[tuple[str, str]]:
             lines.append(
                 (f"anthropic-ratelimit-{name}-remaining", str(max(int(bucket.level(now)), 0)))
             )
-            lines.append(
-                (f"anthropic-ratelimit-{name}-reset", full.strftime("%Y-%m-%dT%H:%M:%SZ"))
-            )
+            lines.append((f"anthropic-ratelimit-{name}-reset", full.strftime("%Y-%m-%dT%H:%M:%SZ")))
     return lines
 
 

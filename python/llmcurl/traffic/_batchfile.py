@@ -311,7 +311,9 @@ class FileRecorder:
 
     def _openai_line(self, result: BatchResult[Item, Answer]) -> bytes:
         self._count += 1
-        line = _OpenAILine(f"batch_req_{self._began}{self._count:08x}", result.input.key, None, None)
+        line = _OpenAILine(
+            f"batch_req_{self._began}{self._count:08x}", result.input.key, None, None
+        )
         error = result.error
         if error is None:
             answer = result.unwrap()
@@ -320,9 +322,7 @@ class FileRecorder:
         status = getattr(error, "status", None)
         if isinstance(status, int) and status >= 400:
             body: bytes = getattr(error, "body", b"")
-            line.response = _Response(
-                status, getattr(error, "request_id", ""), _json_or_text(body)
-            )
+            line.response = _Response(status, getattr(error, "request_id", ""), _json_or_text(body))
         else:
             line.error = _Problem(type(error).__name__, str(error))
         return msgspec.json.encode(line)
@@ -357,7 +357,9 @@ class FileRecorder:
                 self._journal = None
 
 
-_PERMANENT = frozenset({"InvalidReply", "ResponseTooLarge", "BadRequestError", "TypeError", "ValueError"})
+_PERMANENT = frozenset(
+    {"InvalidReply", "ResponseTooLarge", "BadRequestError", "TypeError", "ValueError"}
+)
 
 
 def _json_or_text(body: bytes) -> msgspec.Raw:

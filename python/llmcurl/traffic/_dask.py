@@ -30,9 +30,7 @@ _KEEP = 30.0
 
 
 @asynccontextmanager
-async def cluster_sender(
-    address: str, spec: Spec, form: Form, chunk: int
-) -> AsyncIterator[Any]:
+async def cluster_sender(address: str, spec: Spec, form: Form, chunk: int) -> AsyncIterator[Any]:
     """A function that has an item carried out by the cluster, while the block lasts.
 
     Raises:
@@ -41,7 +39,9 @@ async def cluster_sender(
     try:
         distributed: Any = importlib.import_module("distributed")
     except ImportError:
-        raise ImportError("--dask needs the package distributed: pip install 'llmcurl[dask]'") from None
+        raise ImportError(
+            "--dask needs the package distributed: pip install 'llmcurl[dask]'"
+        ) from None
     client = distributed.Client(address, asynchronous=True, set_as_default=False)
     try:
         await client

@@ -268,7 +268,9 @@ class Fallback(Several):
             return CircuitOpen(f"all endpoints have failed lately: {names}", retry_after=wait)
         error = tried[-1].error
         for one in tried[:-1]:
-            error.add_note(f"before it, {one.endpoint} failed after {one.seconds:.3f} s: {one.error!r}")
+            error.add_note(
+                f"before it, {one.endpoint} failed after {one.seconds:.3f} s: {one.error!r}"
+            )
         error.__dict__["tried"] = tuple(tried[:-1])  # not itself: that would be a cycle
         return error
 

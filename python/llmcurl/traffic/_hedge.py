@@ -291,7 +291,8 @@ class _Race:
         window.begin(self)
         hedge._count_call(self.kind)
         errors: list[BaseException] = []
-        measured = False  # one latency a call: that of its first copy, or how long that was waited for
+        # one latency a call: that of its first copy, or how long that was waited for
+        measured = False
         try:
             self._woken = loop.create_future()
             self._send()

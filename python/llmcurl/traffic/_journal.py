@@ -125,7 +125,9 @@ class Journal:
 
     def _note(self, at: int, entry: Entry) -> None:
         assert self._index is not None
-        found = self._index.execute("SELECT answered FROM line WHERE key = ?", (entry.key,)).fetchone()
+        found = self._index.execute(
+            "SELECT answered FROM line WHERE key = ?", (entry.key,)
+        ).fetchone()
         if found is not None:
             self._superseded += not found[0]
             self.answered -= found[0]

@@ -15,7 +15,14 @@ from ._journal import Entry, Journal
 if TYPE_CHECKING:
     from ._batch import BatchResult
 
-__all__ = ["FailedBefore", "Known", "Recorder", "ResultRecorder", "is_transient", "transient_status"]
+__all__ = [
+    "FailedBefore",
+    "Known",
+    "Recorder",
+    "ResultRecorder",
+    "is_transient",
+    "transient_status",
+]
 
 RETRY_FAILED = ("transient", "all", "none")
 

@@ -211,7 +211,9 @@ class ChosenStream:
     reasoning or a piece of a tool call), or has ended without any.
     """
 
-    def __init__(self, choose: Callable[[], Awaitable[Any]], left: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, choose: Callable[[], Awaitable[Any]], left: Callable[[Exception], None]
+    ) -> None:
         self._choose: Callable[[], Awaitable[Any]] | None = choose
         self._left = left
         self._stream: Any = None

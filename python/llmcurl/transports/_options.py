@@ -18,6 +18,7 @@ __all__ = ["connection_options", "limit_options", "proxy_options", "socket_optio
 _PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _U32 = 2**32 - 1
 
+
 def trust(package: Package, verify: Any, cert: Any, trust_env: bool) -> dict[str, Any]:
     """TLS options for `verify` and `cert`.
 

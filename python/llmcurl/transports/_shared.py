@@ -232,11 +232,7 @@ class CurlTransport:
             request's body iterator raises go through.
         """
         binding = self._binding
-        if (
-            binding is None
-            or binding.loop is not _get_running_loop()
-            or binding.reactor.closed
-        ):
+        if binding is None or binding.loop is not _get_running_loop() or binding.reactor.closed:
             binding = self._bind()
         package = self._package
         extensions = request.extensions

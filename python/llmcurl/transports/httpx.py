@@ -1,6 +1,6 @@
 """`AsyncCurlTransport`: an `httpx.AsyncBaseTransport` on llmcurl.
 
-    client = httpx.AsyncClient(transport=AsyncCurlTransport())
+client = httpx.AsyncClient(transport=AsyncCurlTransport())
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`AsyncCurlTransport`: an `httpx2.AsyncBaseTransport` on llmcurl.
 
-    client = httpx2.AsyncClient(transport=AsyncCurlTransport())
+client = httpx2.AsyncClient(transport=AsyncCurlTransport())
 """
 
 from __future__ import annotations
