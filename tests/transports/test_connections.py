@@ -148,9 +148,9 @@ class TestProxies:
         assert ours.result == 200
 
     async def test_credentials_and_headers(self, package, tls):
-        proxy = lambda p: package.module.Proxy(
-            p.origin, auth=("u@:", "p w"), headers={"X-Proxy": "1"}
-        )  # noqa: E731
+        def proxy(p):
+            return package.module.Proxy(p.origin, auth=("u@:", "p w"), headers={"X-Proxy": "1"})
+
         make = lambda: HttpProxy(auth=("u@:", "p w"))  # noqa: E731
         ours = await self.check(
             package, make, tls.good.url("/ok"), tls.good, proxy=proxy, verify=False
