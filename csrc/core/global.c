@@ -12,6 +12,7 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static lc_rc result = LC_OK;
+static unsigned version;
 static atomic_int generation;
 
 static void in_child(void)
@@ -23,12 +24,19 @@ static void init(void)
 {
   if(curl_global_init(CURL_GLOBAL_DEFAULT) || pthread_atfork(NULL, NULL, in_child))
     result = LC_ERR_CURL;
+  version = curl_version_info(CURLVERSION_NOW)->version_num;
 }
 
 lc_rc lc_global_init(void)
 {
   pthread_once(&once, init);
   return result;
+}
+
+unsigned lc_curl_version(void)
+{
+  pthread_once(&once, init);
+  return version;
 }
 
 int lc_fork_generation(void)

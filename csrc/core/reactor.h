@@ -30,6 +30,8 @@ void lc_reactor_abandon(lc_reactor *r);
 /* Once per process: libcurl's own start-up and the fork counter. LC_ERR_CURL
  * when libcurl cannot start. */
 lc_rc lc_global_init(void);
+/* The libcurl that runs, as LIBCURL_VERSION_NUM has it: asked once, curl_version_info is slow. */
+unsigned lc_curl_version(void);
 /* How often this process is the child of a fork since lc_global_init. */
 int lc_fork_generation(void);
 

@@ -7,6 +7,7 @@
 #include "lc_alloc.h"
 #include "lc_live.h"
 #include "pool.h"
+#include "reactor.h"
 #include "socks.h"
 #include "tls.h"
 #include "xfer.h"
@@ -305,7 +306,7 @@ done:
 
 static long recv_buffer(void)
 {
-  return curl_version_info(CURLVERSION_NOW)->version_num >= 0x080700 ? RECV_BUFFER_SHARED : RECV_BUFFER;
+  return lc_curl_version() >= 0x080700 ? RECV_BUFFER_SHARED : RECV_BUFFER;
 }
 
 static CURLcode slot_setup(lc_slot *slot, lc_pool *pool)

@@ -4,6 +4,7 @@
 #include "lc_alloc.h"
 
 #include <curl/curl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,7 +19,11 @@ struct lc_tls {
   _Atomic int refs; /* pools of several threads may share it */
 };
 
-int lc_tls_usable(void)
+static pthread_once_t compared = PTHREAD_ONCE_INIT;
+static int usable;
+
+/* Once: curl_version_info writes all its strings anew for every question. */
+static void compare_versions(void)
 {
   char mine[32];
   const char *theirs = curl_version_info(CURLVERSION_NOW)->ssl_version;
@@ -26,13 +31,19 @@ int lc_tls_usable(void)
   size_t len;
 
   if(!theirs || strncmp(version, "OpenSSL ", 8))
-    return 0;
+    return;
   len = strcspn(version + 8, " ");
   if(len + 9 > sizeof(mine))
-    return 0;
+    return;
   snprintf(mine, sizeof(mine), "OpenSSL/%.*s", (int)len, version + 8);
   /* MultiSSL builds list several backends, those not in use in parentheses */
-  return strncmp(theirs, mine, strlen(mine)) == 0;
+  usable = strncmp(theirs, mine, strlen(mine)) == 0;
+}
+
+int lc_tls_usable(void)
+{
+  pthread_once(&compared, compare_versions);
+  return usable;
 }
 
 void lc_tls_defaults(const char **file, const char **dir)
