@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from ._journal import Entry, Journal
-from ._records import RETRY_FAILED, FailedBefore, Known, is_transient, transient_status
+from ._journal import Entry
+from ._records import (
+    FailedBefore,
+    JournalRecorder,
+    Known,
+    Problem,
+    checked,
+    problem_of,
+    transient_status,
+)
 
 if TYPE_CHECKING:
     from ._batch import BatchResult
@@ -195,7 +203,7 @@ class _Response(msgspec.Struct):
     body: msgspec.Raw
 
 
-class _Problem(msgspec.Struct):
+class _OpenAIError(msgspec.Struct):
     code: str
     message: str
 
@@ -204,14 +212,7 @@ class _OpenAILine(msgspec.Struct):
     id: str
     custom_id: str
     response: _Response | None
-    error: _Problem | None
-
-
-class _PlainProblem(msgspec.Struct, omit_defaults=True):
-    type: str
-    message: str
-    status: int | None = None
-    transient: bool = False
+    error: _OpenAIError | None
 
 
 class _PlainLine(msgspec.Struct):
@@ -223,31 +224,23 @@ class _PlainLine(msgspec.Struct):
     model: str = ""
     usage: Any = None
     seconds: float = 0.0
-    error: _PlainProblem | None = None
+    error: Problem | None = None
 
 
 _decode_openai = msgspec.json.Decoder(_OpenAILine).decode
 _decode_plain = msgspec.json.Decoder(_PlainLine).decode
-_NULL = msgspec.Raw(b"null")
 
 
-def _openai_entry(line: bytes) -> Entry:
-    try:
-        found = _decode_openai(line)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise ValueError(str(error)) from None
-    return Entry(found.custom_id, found.response is not None and found.response.status_code < 400)
+_openai_entry = checked(
+    _decode_openai,
+    lambda found: Entry(
+        found.custom_id, found.response is not None and found.response.status_code < 400
+    ),
+)
+_plain_entry = checked(_decode_plain, lambda found: Entry(found.key, found.error is None))
 
 
-def _plain_entry(line: bytes) -> Entry:
-    try:
-        found = _decode_plain(line)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise ValueError(str(error)) from None
-    return Entry(found.key, found.error is None)
-
-
-class FileRecorder:
+class FileRecorder(JournalRecorder):
     """Writes the output, and knows what is in it already.
 
     Raises:
@@ -257,21 +250,15 @@ class FileRecorder:
     def __init__(
         self, path: str | os.PathLike[str], form: Form, retry_failed: str = "transient"
     ) -> None:
-        if retry_failed not in RETRY_FAILED:
-            raise ValueError(f"retry_failed must be one of {RETRY_FAILED}, not {retry_failed!r}")
-        self._path = path
+        super().__init__(path, retry_failed)
         self._form = form
-        self._retry = retry_failed
-        self._journal: Journal | None = None
         self._began = hashlib.blake2b(os.urandom(16), digest_size=6).hexdigest()
         self._count = 0
 
-    def open(self) -> None:
-        entry_of = _openai_entry if self._form == "openai" else _plain_entry
-        self._journal = Journal(self._path, entry_of)
+    def entry_of(self, line: bytes) -> Entry:
+        return _openai_entry(line) if self._form == "openai" else _plain_entry(line)
 
     def known(self, index: int, input: Item) -> tuple[str, Known | None]:
-        assert self._journal is not None
         at = self._journal.find(input.key)
         if at is None:
             return input.key, None
@@ -279,7 +266,7 @@ class FileRecorder:
         failure = self._failure_of(line)
         if failure is not None:
             error, transient = failure
-            if self._retry == "all" or self._retry == "transient" and transient:
+            if self._again(transient):
                 return input.key, None
             return input.key, Known(error=error, hidden=True)
         return input.key, Known(hidden=True)
@@ -293,7 +280,7 @@ class FileRecorder:
             return FailedBefore(problem.message, problem.type, problem.status), problem.transient
         found = _decode_openai(line)
         if found.response is None:
-            error = found.error or _Problem("", "")
+            error = found.error or _OpenAIError("", "")
             return FailedBefore(error.message, error.code), error.code not in _PERMANENT
         if found.response.status_code < 400:
             return None
@@ -306,7 +293,6 @@ class FileRecorder:
 
     def write(self, key: str, answered: bool, line: bytes) -> None:
         """Writes a line that was made elsewhere."""
-        assert self._journal is not None
         self._journal.append(Entry(key, answered), line)
 
     def _openai_line(self, result: BatchResult[Item, Answer]) -> bytes:
@@ -324,7 +310,7 @@ class FileRecorder:
             body: bytes = getattr(error, "body", b"")
             line.response = _Response(status, getattr(error, "request_id", ""), _json_or_text(body))
         else:
-            line.error = _Problem(type(error).__name__, str(error))
+            line.error = _OpenAIError(type(error).__name__, str(error))
         return msgspec.json.encode(line)
 
     @staticmethod
@@ -332,13 +318,7 @@ class FileRecorder:
         item, error = result.input, result.error
         line = _PlainLine(item.key, msgspec.Raw(item.raw), seconds=round(result.seconds, 6))
         if error is not None:
-            status = getattr(error, "status", None)
-            line.error = _PlainProblem(
-                type(error).__name__,
-                str(error),
-                status if isinstance(status, int) else None,
-                is_transient(error),
-            )
+            line.error = problem_of(error)
             return msgspec.json.encode(line)
         answer = result.unwrap()
         line.text = answer.text
@@ -347,14 +327,6 @@ class FileRecorder:
         line.model = answer.model
         line.usage = answer.usage
         return msgspec.json.encode(line)
-
-    def close(self) -> None:
-        if self._journal is not None:
-            try:
-                self._journal.compact()
-            finally:
-                self._journal.close()
-                self._journal = None
 
 
 _PERMANENT = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FailedBefore",
+    "JournalRecorder",
     "Known",
+    "Problem",
     "Recorder",
     "ResultRecorder",
+    "checked",
     "is_transient",
+    "problem_of",
     "transient_status",
 ]
 
@@ -81,11 +85,80 @@ def is_transient(error: Exception) -> bool:
     )
 
 
-class _Error(msgspec.Struct, omit_defaults=True):
+class Problem(msgspec.Struct, omit_defaults=True):
+    """An error as a line of a file tells it. `transient`: another try may help."""
+
     type: str
     message: str
     status: int | None = None
     transient: bool = False
+
+
+def problem_of(error: Exception) -> Problem:
+    """What a line tells of an error."""
+    status = getattr(error, "status", None)
+    return Problem(
+        type(error).__name__,
+        str(error),
+        status if isinstance(status, int) else None,
+        is_transient(error),
+    )
+
+
+_L = TypeVar("_L")
+
+
+def checked(
+    decode: Callable[[bytes], _L], entry: Callable[[_L], Entry]
+) -> Callable[[bytes], Entry]:
+    """What a journal asks of a line: its entry, ValueError if it is none of ours."""
+
+    def entry_of(line: bytes) -> Entry:
+        try:
+            return entry(decode(line))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise ValueError(str(error)) from None
+
+    return entry_of
+
+
+class JournalRecorder:
+    """A recorder that writes to a journal: opening, closing, and whether a failed input is called again.
+
+    Raises:
+        ValueError: `retry_failed` is none of its words.
+    """
+
+    def __init__(self, path: str | PathLike[str], retry_failed: str) -> None:
+        if retry_failed not in RETRY_FAILED:
+            raise ValueError(f"retry_failed must be one of {RETRY_FAILED}, not {retry_failed!r}")
+        self._path = path
+        self._retry = retry_failed
+        self._opened: Journal | None = None
+
+    def entry_of(self, line: bytes) -> Entry:
+        """The entry of a line; ValueError if it is none of this recorder's."""
+        raise NotImplementedError
+
+    @property
+    def _journal(self) -> Journal:
+        assert self._opened is not None, "open() comes first"
+        return self._opened
+
+    def open(self) -> None:
+        self._opened = Journal(self._path, self.entry_of)
+
+    def _again(self, transient: bool) -> bool:
+        """Whether an input that failed is called again."""
+        return self._retry == "all" or self._retry == "transient" and transient
+
+    def close(self) -> None:
+        journal, self._opened = self._opened, None
+        if journal is not None:
+            try:
+                journal.compact()
+            finally:
+                journal.close()
 
 
 class _Line(msgspec.Struct):
@@ -95,19 +168,14 @@ class _Line(msgspec.Struct):
     index: int
     input: msgspec.Raw
     value: msgspec.Raw = msgspec.Raw(b"null")
-    error: _Error | None = None
+    error: Problem | None = None
     seconds: float = 0.0
 
 
 _decode = msgspec.json.Decoder(_Line).decode
 
 
-def _entry_of(line: bytes) -> Entry:
-    try:
-        found = _decode(line)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise ValueError(str(error)) from None
-    return Entry(found.key, found.error is None)
+_entry_of = checked(_decode, lambda found: Entry(found.key, found.error is None))
 
 
 def _plain(value: Any) -> Any:
@@ -116,7 +184,7 @@ def _plain(value: Any) -> Any:
     return method() if callable(method) else value
 
 
-class ResultRecorder:
+class ResultRecorder(JournalRecorder):
     """The checkpoint of `batch`.
 
     Raises:
@@ -131,17 +199,13 @@ class ResultRecorder:
         load: Callable[[Any], Any] | None,
         retry_failed: str,
     ) -> None:
-        if retry_failed not in RETRY_FAILED:
-            raise ValueError(f"retry_failed must be one of {RETRY_FAILED}, not {retry_failed!r}")
-        self._path = path
+        super().__init__(path, retry_failed)
         self._key = key
         self._dump = _plain if dump is None else dump
         self._load = load
-        self._retry = retry_failed
-        self._journal: Journal | None = None
 
-    def open(self) -> None:
-        self._journal = Journal(self._path, _entry_of)
+    def entry_of(self, line: bytes) -> Entry:
+        return _entry_of(line)
 
     def _key_of(self, index: int, input: Any) -> str:
         if self._key is not None:
@@ -160,7 +224,6 @@ class ResultRecorder:
             raise TypeError(f"with a checkpoint an input must be JSON data: {error}") from error
 
     def known(self, index: int, input: Any) -> tuple[str, Known | None]:
-        assert self._journal is not None
         key = self._key_of(index, input)
         at = self._journal.find(key)
         if at is None:
@@ -168,14 +231,13 @@ class ResultRecorder:
         line = _decode(self._journal.read(at))
         error = line.error
         if error is not None:
-            if self._retry == "all" or self._retry == "transient" and error.transient:
+            if self._again(error.transient):
                 return key, None
             return key, Known(error=FailedBefore(error.message, error.type, error.status))
         value = msgspec.json.decode(line.value)
         return key, Known(value if self._load is None else self._load(value))
 
     def add(self, result: BatchResult[Any, Any]) -> None:
-        assert self._journal is not None
         line = _Line(
             result.key,
             result.index,
@@ -186,19 +248,5 @@ class ResultRecorder:
         if error is None:
             line.value = msgspec.Raw(msgspec.json.encode(self._dump(result.value)))
         else:
-            status = getattr(error, "status", None)
-            line.error = _Error(
-                type(error).__name__,
-                str(error),
-                status if isinstance(status, int) else None,
-                is_transient(error),
-            )
+            line.error = problem_of(error)
         self._journal.append(Entry(result.key, error is None), msgspec.json.encode(line))
-
-    def close(self) -> None:
-        if self._journal is not None:
-            try:
-                self._journal.compact()
-            finally:
-                self._journal.close()
-                self._journal = None
