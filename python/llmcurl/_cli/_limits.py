@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._preflight import RESERVE
+from .._preflight import ENDLESS, RESERVE, raise_fd_limit
 
 __all__ = ["RESERVE", "calls_allowed", "fd_limits", "make_room"]
 
@@ -14,8 +14,7 @@ def fd_limits() -> tuple[int, int] | None:
     except ImportError:
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    endless = 1 << 30
-    return (endless if soft < 0 else soft, endless if hard < 0 else hard)
+    return (ENDLESS if soft < 0 else soft, ENDLESS if hard < 0 else hard)
 
 
 def calls_allowed(limit: int) -> int:
@@ -39,12 +38,5 @@ def make_room(connections: int) -> str | None:
             f"`docker run --ulimit nofile={connections + RESERVE}`, or LimitNOFILE= in a systemd unit), "
             f"or use at most {calls_allowed(hard):,} calls."
         )
-    import resource
-
-    wanted = hard if hard < 1 << 30 else max(soft, connections + RESERVE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    )
-    return (
-        f"open files: limit raised from {soft:,} to {wanted:,} for this run (hard limit {hard:,})"
-    )
+    now = raise_fd_limit(None if hard < ENDLESS else connections + RESERVE)
+    return f"open files: limit raised from {soft:,} to {now:,} for this run (hard limit {hard:,})"

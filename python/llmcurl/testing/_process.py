@@ -7,6 +7,7 @@ stdout, and ends when stdin does, so that no mock outlives its parent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -14,29 +15,16 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .._preflight import raise_fd_limit
 from ._config import MockConfig
 from ._replies import from_json
 from ._server import MockLLM
 
 
-def raise_fd_limit() -> tuple[int, int]:
-    """Raise the soft limit of open files to the hard one; returns (before, now). (0, 0) where there is none."""
-    try:
-        import resource
-    except ImportError:
-        return 0, 0
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (ValueError, OSError):
-            return soft, soft
-    return soft, hard
-
-
 async def serve(mock: MockLLM, until: Callable[[], Awaitable[object]]) -> None:
     """Run `mock` until `until()` is done. OSError if the address cannot be had."""
-    raise_fd_limit()
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        raise_fd_limit()
     # Nothing here makes cycles per request; with 10,000 connections open each full collection would cost 50 ms.
     gc.collect()
     gc.freeze()

@@ -5,6 +5,7 @@ is made of clients (`Fallback`, `Hedge`); it costs nothing where it is not. docs
 tells how it works.
 """
 
+from .._waits import retry_after_of
 from ._batch import Batch, BatchResult, BatchStats, batch
 from ._breaker import Breaker, BreakerStats
 from ._control import Control, conduct
@@ -17,7 +18,7 @@ from ._race import best_of, first_of
 from ._record import Attempt, CallRecord, Observer
 from ._records import FailedBefore
 from ._redis import LimitUnavailable
-from ._retry import Retry, RetryBudget, retry_after_of
+from ._retry import Retry, RetryBudget
 from ._watch import StreamTimeout
 
 __all__ = [

@@ -9,7 +9,9 @@ from ._feedback import Said
 
 __all__ = ["Bucket", "Gate", "Settings"]
 
-#: After a refusal (429, 529) the limits are multiplied by this...
+#: Statuses that refuse for want of capacity.
+REFUSED = frozenset({429, 529})
+#: After a refusal the limits are multiplied by this...
 DECREASE = 0.7
 #: ...and by and by raised again: this part of the limit per second.
 INCREASE = 0.02

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._config import UNSET, Unset
 from .._exceptions import HTTPError, TotalTimeout
 from .._logging import calls as calls_logger
+from .._waits import retry_after_of
 from ._deadline import DeadlineTypes, build_deadline, check_deadline
 from ._errors import DeadlineExceeded
 from ._outcome import ANSWERED, NEVER_SENT, classify
 from ._record import Attempt, CallRecord, Observer
-from ._retry import Retry, retry_after_of
+from ._retry import Retry
 
 if TYPE_CHECKING:
     from ._limit import ByModel, LimitTypes, RateLimit

@@ -12,7 +12,7 @@ from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from ._bucket import BURST, Gate, Settings
+from ._bucket import BURST, REFUSED, Gate, Settings
 from ._feedback import said_by
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ByModel", "LimitTypes", "RateLimit", "Ticket"]
 
-#: Refusals for want of capacity.
-_REFUSED = frozenset({429, 529})
 #: Tokens an answer is taken to have, before any was seen.
 _ANSWER = 256.0
 #: Bytes from which a request is looked at, and what a picture or file in it is taken to cost.
@@ -353,7 +351,7 @@ class RateLimit:
         with self._lock:
             gate = self._gate
             gate.give_back(0.0 if sent else 1.0, ticket.tokens - used)
-            if status in _REFUSED:
+            if status in REFUSED:
                 gate.refused(now, ticket.taken_at, retry_after)
             elif status is not None:
                 if not failed:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._exceptions import TransportError
 from .._redact import mask_url
-from ._bucket import DECREASE, INCREASE, LEAST
+from ._bucket import DECREASE, INCREASE, LEAST, REFUSED
 from ._feedback import said_by
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class SharedTicket:
             return
         used = queue.limit._used(self.tokens, status, usage, sent)
         pause, requests, tokens = retry_after or 0.0, -1.0, -1.0
-        refused = status in (429, 529)
+        refused = status in REFUSED
         if status is None or status < 400:
             pause = 0.0
         if headers is not None:

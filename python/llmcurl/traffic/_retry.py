@@ -9,13 +9,12 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from .._waits import retry_after_of
 from ._outcome import ANSWERED, MAYBE_SENT, NEVER_SENT, status_of
 
 if TYPE_CHECKING:
     from ._record import CallRecord
 
-__all__ = ["Retry", "RetryBudget", "retry_after_of"]
+__all__ = ["Retry", "RetryBudget"]
 
 #: Time-outs on the way, too early, too many, and failures that tend to pass.
 STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
