@@ -201,7 +201,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "h2",
         "/chat",
         ("floor", "llmcurl"),
-        rounds=1,
+        rounds=3,
         headline="seconds",
         unit="s until all are answered",
         spec={"calls": 100_000, "http2": True},

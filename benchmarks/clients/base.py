@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Awaitable
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -112,6 +113,14 @@ class Client:
 
     async def post(self) -> Any:
         raise NotImplementedError
+
+    def start(self) -> Awaitable[Any]:
+        """A call for `asyncio.gather`, the way the library's users would give it one."""
+        return self.post()
+
+    def result(self, answer: Any) -> Any:
+        """What `expected` must equal, of what a call of `start` gave."""
+        return answer
 
     async def stream(self) -> Any:
         """Reads the event stream, returns the list of delta texts."""

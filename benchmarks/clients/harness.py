@@ -50,22 +50,29 @@ class Meter:
                 what[:300] if isinstance(what, str) else f"{type(what).__name__}: {what}"[:300]
             )
 
+    def check(self, answer: Any, client: Client) -> None:
+        if isinstance(answer, BaseException):
+            self.fail(answer)
+        elif (found := client.result(answer)) != client.expected:
+            self.fail(f"wrong answer: {str(found)[:200]}")
+
     def begin(self) -> None:
         self._first, self._failures0 = len(self.latency), self.failures
         self._cpu, self._wall = time.process_time(), now()
 
-    def end(self) -> dict[str, Any]:
+    def end(self, calls: int = 0) -> dict[str, Any]:
+        """The figures since `begin`. `calls`: how many there were, if each was not timed."""
         seconds, cpu = now() - self._wall, time.process_time() - self._cpu
         window = self.latency[self._first :]
-        calls = len(window)
+        calls = calls or len(window)
         return {
             "calls": calls,
             "seconds": seconds,
             "cpu_seconds": cpu,
             "cpu_us_per_call": cpu * 1e6 / calls if calls else None,
             "calls_per_s": calls / seconds if seconds else 0.0,
-            "p50_ms": quantile(window, 0.5) * 1e3,
-            "p99_ms": quantile(window, 0.99) * 1e3,
+            "p50_ms": quantile(window, 0.5) * 1e3 if window else None,
+            "p99_ms": quantile(window, 0.99) * 1e3 if window else None,
             "failures": self.failures - self._failures0,
         }
 
@@ -179,11 +186,14 @@ async def burst(client: Client, spec: Spec, meter: Meter) -> dict[str, Any]:
     meter.begin()
     async with Stall() as stall:
         begin = now()
-        await asyncio.gather(
-            *[_once(client.post, client.expected, meter) for _ in range(spec.calls)]
+        answers = await asyncio.gather(
+            *[client.start() for _ in range(spec.calls)], return_exceptions=True
         )
         took = now() - begin
-    result = meter.end()
+    result = meter.end(calls=spec.calls)
+    for answer in answers:
+        meter.check(answer, client)
+    result["failures"] = meter.failures
     result["seconds"] = took
     result["calls_per_s"] = spec.calls / took
     result["stall_ms"] = stall.worst * 1e3
@@ -264,7 +274,7 @@ async def measure(spec: Spec) -> dict[str, Any]:
         await client.open()
     result = await loops[spec.mode](client, spec, meter)
     result.update(client.extra())
-    result["total_calls"] = len(meter.latency)
+    result["total_calls"] = max(len(meter.latency), result["calls"])
     result["error"] = meter.error
     result["rss_kb"] = rss_kb("VmHWM")
     result["rss_base_kb"] = base

@@ -60,6 +60,13 @@ class LlmcurlClient(Client):
         r = await self.client.post(self.spec.url, content=self.body)
         return r.status_code, r.content
 
+    def start(self) -> Any:
+        """Calls start at once and can be gathered as they are: no task for each."""
+        return self.client.post(self.spec.url, content=self.body)
+
+    def result(self, answer: Any) -> Any:
+        return answer.status_code, answer.content
+
     async def stream(self) -> Any:
         texts = []
         async with self.client.stream("POST", self.spec.url, content=self.body) as r:
@@ -95,6 +102,12 @@ class LlmcurlChat(LlmcurlClient):
 
     async def post(self) -> Any:
         return (await self.llm.chat(self.text)).text
+
+    def start(self) -> Any:
+        return self.llm.chat(self.text)
+
+    def result(self, answer: Any) -> Any:
+        return answer.text
 
     async def stream(self) -> Any:
         async with self.llm.stream(self.text) as stream:
