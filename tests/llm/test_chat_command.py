@@ -165,7 +165,7 @@ def test_a_reader_that_leaves_ends_it_without_noise(mock_llm):
         assert process.stdout.read(4) == b"word"
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) == 1
+        assert process.wait(30) == 141
     wait_for(lambda: mock_llm.stats.disconnects == 1)
 
 

@@ -64,6 +64,81 @@ def test_a_number_of_calls_below_one_is_wrong_usage():
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize("buffering", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["info"],
+        ["info", "--json"],
+        ["doctor", "--json"],
+        ["doctor", "--calls", "10"],
+        ["demo", "--calls", "2", "--latency", "0"],
+        ["mock", "--port", "0"],
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_goes_away_is_no_traceback(words, buffering):
+    readable, writable = os.pipe()
+    os.close(readable)
+    try:
+        done = subprocess.run(
+            command(*words),
+            stdout=writable,
+            stderr=subprocess.PIPE,
+            env={**environment(), "PYTHONUNBUFFERED": buffering},
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writable)
+    assert done.stderr == ""
+    # argparse itself drops the help that cannot be written at once
+    assert done.returncode == 141 or words == ["--help"]
+
+
+def test_nobody_who_reads_the_errors_is_no_traceback_either():
+    readable, writable = os.pipe()
+    os.close(readable)
+    try:
+        done = subprocess.run(
+            [*command("batch", "/nowhere/in", "/nowhere/out"), "--model", "m"],
+            stdout=subprocess.PIPE,
+            stderr=writable,
+            env=environment(),
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writable)
+    assert (done.returncode, done.stdout) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("buffering", ["", "1"], ids=["buffered", "unbuffered"])
+def test_output_on_a_full_disk_is_one_sentence(buffering):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("doctor", "--json"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**environment(), "PYTHONUNBUFFERED": buffering},
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "cannot write the output: No space left on device\n"
+
+
+def test_an_error_that_is_not_of_the_output_passes(monkeypatch):
+    def fails(args: object) -> int:
+        raise BrokenPipeError("a socket's")
+
+    monkeypatch.setattr(info, "run", fails)
+    with pytest.raises(BrokenPipeError, match="a socket's"):
+        main(["info"])
+
+
 def needs_the_client() -> None:
     """Skip while the extension or the client is not built."""
     if not hasattr(importlib.import_module("llmcurl"), "AsyncClient"):

@@ -78,9 +78,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"chat: {exc}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Nobody reads on. What is buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise  # nobody reads on: `main` knows what to do
     except (HTTPError, InvalidURL, OSError, ValueError) as exc:
         print(f"chat: {_words(exc)}", file=sys.stderr)
         return 1

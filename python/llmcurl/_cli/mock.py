@@ -130,6 +130,8 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         asyncio.run(serve(mock, stopped))
+    except BrokenPipeError:
+        raise  # nobody reads on: `main` knows what to do
     except OSError as exc:
         print(f"cannot listen on {args.host}:{args.port}: {exc.strerror or exc}", file=sys.stderr)
         return 1
