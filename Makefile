@@ -127,9 +127,9 @@ wheel: ## wheels with their own libcurl into dist/, checked and tested (ARGS="py
 	@scripts/bootstrap test
 	@scripts/wheel $(ARGS)
 
-release-check: ## is this commit ready: version, changelog, pins, clean tree, the wheels in dist/
+release-check: ## is this commit ready: version, changelog, pins, clean tree, dist/, the audit (ARGS=vuln.json)
 	@scripts/bootstrap test
-	@$(PY) scripts/release.py check
+	@$(PY) scripts/release.py check $(ARGS)
 
 audit: ## the pinned libcurl against curl's list of vulnerabilities (ARGS=vuln.json if it was fetched by hand)
 	@scripts/bootstrap test

@@ -13,6 +13,7 @@ the others one. setup.py links against the prefix as soon as it is complete.
 from __future__ import annotations
 
 import argparse
+import ast
 import fcntl
 import hashlib
 import inspect
@@ -30,7 +31,7 @@ import patch_curl
 from fetch_source import ROOT, Pin, fetch, pins
 from find_curl import compiler
 
-DEPS = ROOT / "build" / "deps"
+DEPS = (ROOT / "build" / "deps").resolve()  # may be a link to that of another checkout
 PREFIX = DEPS / "prefix"
 CFLAGS = (
     "-O2 -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -fstack-protector-strong"
@@ -187,14 +188,19 @@ RECIPES: dict[str, Callable[[Path], None]] = {
 }
 
 
+def meaning(code: object) -> str:
+    """Its source without layout and comments: those change no library."""
+    return ast.unparse(ast.parse(inspect.getsource(code)))  # type: ignore[arg-type]
+
+
 def keys() -> dict[str, str]:
     """Digests of what each library's build depends on. libcurl's has those of all others in it."""
     ident = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
     machine = (ident.stdout.partition("\n")[0], platform.machine(), platform.libc_ver())
-    options = {"openssl": OPENSSL, "curl": (CURL, inspect.getsource(patch_curl))}
+    options = {"openssl": OPENSSL, "curl": (CURL, meaning(patch_curl))}
     found: dict[str, str] = {}
     for pin in pins():
-        recipe = inspect.getsource(RECIPES[pin.name])
+        recipe = meaning(RECIPES[pin.name])
         parts = (pin, recipe, CFLAGS, options.get(pin.name), machine, str(PREFIX))
         needs = tuple(found.values()) if pin.name == "curl" else ()
         found[pin.name] = hashlib.sha256(repr((parts, needs)).encode()).hexdigest()[:16]

@@ -1,14 +1,17 @@
 """What must hold before a release, and whether the bundled libraries have known holes.
 
-  scripts/release.py check          version, changelog, pins, clean tree, the wheels in dist/
+  scripts/release.py check [file]   version, changelog, pins, clean tree, what is in dist/, the audit
   scripts/release.py audit [file]   the pinned libcurl against curl's list of vulnerabilities
   scripts/release.py table          the table of bundled libraries for SECURITY.md
+  scripts/release.py built path suite   remember of which revision a file in dist/ is, and what tested it
 
-Exit code 1 when something is wrong, 3 when the list cannot be had: that is no clean bill.
+`file` is curl's list, if it was fetched by hand. Exit code 1 when something is wrong, 3 when the list cannot
+be had: that is no clean bill.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -21,6 +24,14 @@ from check_wheel import faults_of, project_version
 from fetch_source import ROOT, pins
 
 VULNERABILITIES = "https://curl.se/docs/vuln.json"
+BUILT = ROOT / "dist" / "built.json"
+PARTS = ("csrc", "python", "setup.py", "pyproject.toml", "README.md", "MANIFEST.in")
+DEPS = (
+    "scripts/pins.toml",
+    "scripts/patch_curl.py",
+    "scripts/build_deps.py",
+    "scripts/find_curl.py",
+)
 USES = {
     "curl": "HTTP and HTTPS only",
     "openssl": "TLS; the 3.5 series has long-term support",
@@ -47,6 +58,57 @@ def git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def built(path: Path, suite: str) -> None:
+    """Remember of which revision the file is, and which tests it has passed."""
+    known = json.loads(BUILT.read_text()) if BUILT.exists() else {}
+    known[path.name] = {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "revision": git("rev-parse", "HEAD"),
+        "changed": git("status", "--porcelain", "--untracked-files=no", "--", *PARTS, *DEPS),
+        "suite": suite,
+    }
+    BUILT.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def file_faults(path: Path) -> list[str]:
+    """Whether the file is what this revision makes, and was tested."""
+    known = json.loads(BUILT.read_text()) if BUILT.exists() else {}
+    entry = known.get(path.name)
+    if entry is None or entry["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+        return ["comes from nobody knows which revision"]
+    found = []
+    revision = entry["revision"]
+    changed = git("diff", "--name-only", revision, "HEAD", "--", *PARTS, *DEPS).split()
+    if entry["changed"] or not git("cat-file", "-t", revision):
+        found.append("was built with changes that are not committed")
+    elif changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        found.append(f"is of revision {revision[:7]}; since then {changed[0]}{more} changed")
+    if not entry["suite"]:
+        found.append("was not tested")
+    return found
+
+
+def dist_faults(version: str) -> list[str]:
+    """What is missing in dist/, or not as it should be."""
+    found = []
+    wheels = sorted((ROOT / "dist").glob("*.whl"))
+    for minor in re.findall(r"Python :: 3\.(\d+)", (ROOT / "pyproject.toml").read_text()):
+        if not any(f"-cp3{minor}-cp3{minor}-" in wheel.name for wheel in wheels):
+            found.append(
+                f"dist/ holds no wheel for Python 3.{minor}: `make wheel ARGS=python3.{minor}`"
+            )
+    sdist = ROOT / "dist" / f"llmcurl-{version}.tar.gz"
+    if not sdist.exists():
+        found.append(f"dist/ holds no {sdist.name}: `make sdist-test`")
+    else:
+        found += [f"{sdist.name} {fault}: `make sdist-test`" for fault in file_faults(sdist)]
+    for wheel in wheels:
+        found += [f"{wheel.name} {fault}" for fault in faults_of(wheel)]
+        found += [f"{wheel.name} {fault}: `make wheel`" for fault in file_faults(wheel)]
+    return found
+
+
 def release_faults() -> list[str]:
     """What is in the way of a release, one sentence each."""
     found = []
@@ -62,18 +124,15 @@ def release_faults() -> list[str]:
             found.append(f"{path} repeats the version {version}: it belongs into _version.py only")
     if table() not in (ROOT / "SECURITY.md").read_text():
         found.append("SECURITY.md: its table is not that of `scripts/release.py table`")
-    if git("status", "--porcelain"):
-        found.append("the tree has changes that are not committed")
+    if changed := git("status", "--porcelain").splitlines():
+        found.append(f"{len(changed)} changes are not committed, {changed[0].split()[-1]} is one")
     if git("tag", "--list", f"v{version}") and git("rev-parse", f"v{version}^{{}}") != git(
         "rev-parse", "HEAD"
     ):
         found.append(f"the tag v{version} is on another commit")
-    wheels = sorted((ROOT / "dist").glob("*.whl"))
-    if not wheels:
-        found.append("dist/ holds no wheel: `make wheel`")
-    for wheel in wheels:
-        found += [f"{wheel.name}: it {fault}" for fault in faults_of(wheel)]
-    return found
+    if not re.search(r"^license", (ROOT / "pyproject.toml").read_text(), re.M):
+        found.append("pyproject.toml names no licence: nobody may use what is released")
+    return found + dist_faults(version)
 
 
 def known_holes(entries: list[dict[str, Any]], version: str) -> list[str]:
@@ -128,8 +187,17 @@ def main() -> int:
     if command == "table" and not rest:
         print(table())
         return 0
-    if command == "check" and not rest:
+    if command == "built" and len(rest) == 2:
+        built(Path(rest[0]), rest[1])
+        return 0
+    if command == "check" and len(rest) <= 1:
         found = release_faults()
+        if audited := audit(*(rest or [None])):
+            found.append(
+                "the audit was not done: `make release-check ARGS=vuln.json`"
+                if audited == 3
+                else "the pinned libcurl has known holes, see above"
+            )
         for line in found:
             print(f"release-check: {line}")
         print(f"release-check: {project_version()}: {'not ready' if found else 'ready'}")

@@ -230,6 +230,68 @@ def test_a_wheel_with_another_library_in_it_is_refused(tmp_path):
     )
 
 
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository of its own for release.py, with one commit."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    for name in ("csrc", "docs", "dist"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "csrc" / "a.c").write_text("1")
+    (tmp_path / ".gitignore").write_text("/dist/\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    monkeypatch.setattr(release, "ROOT", tmp_path)
+    monkeypatch.setattr(release, "BUILT", tmp_path / "dist" / "built.json")
+    return git
+
+
+def test_a_wheel_is_ready_while_what_it_is_made_of_stays_the_same(checkout, tmp_path):
+    wheel = tmp_path / "dist" / "x.whl"
+    wheel.write_bytes(b"wheel")
+    assert release.file_faults(wheel) == ["comes from nobody knows which revision"]
+    release.built(wheel, "tests/unit")
+    assert release.file_faults(wheel) == []
+    (tmp_path / "docs" / "a.md").write_text("a document is no part of it")
+    checkout("add", ".")
+    checkout("commit", "-qm", "two")
+    assert release.file_faults(wheel) == []
+    (tmp_path / "csrc" / "a.c").write_text("2")
+    checkout("commit", "-qam", "three")
+    assert release.file_faults(wheel)[0].endswith("since then csrc/a.c changed")
+    wheel.write_bytes(b"another wheel")
+    assert release.file_faults(wheel) == ["comes from nobody knows which revision"]
+
+
+def test_a_wheel_of_uncommitted_sources_or_without_tests_is_not_ready(checkout, tmp_path):
+    wheel = tmp_path / "dist" / "x.whl"
+    wheel.write_bytes(b"wheel")
+    (tmp_path / "csrc" / "a.c").write_text("2")
+    release.built(wheel, "")
+    assert release.file_faults(wheel) == [
+        "was built with changes that are not committed",
+        "was not tested",
+    ]
+
+
+def test_every_wheel_that_is_missing_is_named(checkout, tmp_path):
+    (tmp_path / "pyproject.toml").write_text(
+        '"Programming Language :: Python :: 3.11",\n"Programming Language :: Python :: 3.12",\n'
+    )
+    found = release.dist_faults("0.1.0")
+    assert [fault.partition(":")[0] for fault in found] == [
+        "dist/ holds no wheel for Python 3.11",
+        "dist/ holds no wheel for Python 3.12",
+        "dist/ holds no llmcurl-0.1.0.tar.gz",
+    ]
+
+
 FRAMES = """
 Direct leak of {size} byte(s) in 1 object(s) allocated from:
     #0 0x7fe22bab89cf in __interceptor_malloc asan_malloc_linux.cpp:69 (/usr/lib/libasan.so.8+0xb89cf)
