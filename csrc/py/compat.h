@@ -19,6 +19,14 @@
 #define LC_SLOT_INTERPRETERS
 #endif
 
+/* Said aloud, although it is what is assumed of a module that says nothing: a free-threaded Python
+   switches the GIL on when it loads us. What several threads may touch is in ownership.md. */
+#if PY_VERSION_HEX >= 0x030D0000
+#define LC_SLOT_GIL {Py_mod_gil, Py_MOD_GIL_USED},
+#else
+#define LC_SLOT_GIL
+#endif
+
 /* A new, zeroed object of a heap type; NULL + exception. */
 #ifndef LC_TP_ALLOC
 #define LC_TP_ALLOC(type) ((type)->tp_alloc((type), 0))

@@ -215,6 +215,7 @@ static void native_free(void *module)
 static PyModuleDef_Slot native_slots[] = {
   {Py_mod_exec, native_exec},
   LC_SLOT_INTERPRETERS
+  LC_SLOT_GIL
   {0, NULL},
 };
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
 from servers.chaos import Chaos
 
 from lifetime.scripts import silent
@@ -60,3 +63,59 @@ def test_a_subinterpreter_left_alive_is_no_trouble_at_exit(chaos: Chaos) -> None
         + "execute(create(), CODE.replace('asyncio.run(main())', 'client = llmcurl.AsyncClient()'))",
         chaos.origin,
     )
+
+
+OWN_GIL = """
+import threading
+try:
+    import _interpreters
+    create = lambda: _interpreters.create("isolated")
+    def execute(interpreter, code):
+        failed = _interpreters.exec(interpreter, code)
+        assert failed is None, failed
+except ImportError:
+    import _xxsubinterpreters as _interpreters
+    create = lambda: _interpreters.create(isolated=True)
+    execute = _interpreters.run_string
+# msgspec, which the Python layer stands on, knows one GIL only: the native layer by itself
+CODE = '''
+import sys, asyncio, importlib.util, types
+sys.path[:] = %r
+package = sys.modules["llmcurl"] = types.ModuleType("llmcurl")
+spec = importlib.util.spec_from_file_location("llmcurl._native", %r)
+native = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(native)
+origin = %r
+async def main():
+    reactor = native.Reactor(asyncio.get_running_loop(), native.RawResponse)
+    pool = native.Pool(reactor, {}, (0, 0, 0, 0, 0))
+    target = pool.target(origin + "/ok", origin, False, False)
+    headers = native.HeaderList([b"x: y"])
+    for _ in range(5):
+        calls = [pool.call("GET", target, headers, None, None, 0) for _ in range(10)]
+        assert {(await call).status_code for call in calls} == {200}
+    pool.close()
+asyncio.run(main())
+''' % (sys.path, llmcurl._native.__file__, sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="one GIL for all interpreters")
+def test_interpreters_with_their_own_gil_work_at_the_same_time(chaos: Chaos) -> None:
+    script = """
+def live(out):
+    interpreter = create()
+    for _ in range(2):
+        execute(interpreter, CODE)
+    _interpreters.destroy(interpreter)
+    out.append(True)
+ended = []
+threads = [threading.Thread(target=live, args=(ended,)) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert ended == [True] * 4
+"""
+    silent(OWN_GIL + script, chaos.origin)
+    assert chaos.count("/ok") == 400

@@ -152,7 +152,7 @@ async def test_a_large_body_arrives_whole_and_is_kept_up_to_the_bound():
 
 
 async def test_a_thousand_delayed_answers_take_as_long_as_one():
-    async with MockLLM(latency=0.2) as mock:
+    async with MockLLM(latency=1.0) as mock:
         start = time.perf_counter()
 
         async def one() -> bytes:
@@ -165,7 +165,7 @@ async def test_a_thousand_delayed_answers_take_as_long_as_one():
 
         lines = await asyncio.gather(*(one() for _ in range(1000)))
         assert set(lines) == {b"HTTP/1.1 200 OK\r\n"}
-        assert time.perf_counter() - start < 5
+        assert time.perf_counter() - start < 100  # one after the other: 1,000
         assert mock.stats.connections == 1000
         assert mock.stats.max_in_flight > 100
 
