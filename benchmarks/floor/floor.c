@@ -30,6 +30,8 @@ typedef struct lane {
   struct lane *room_next; /* stack of lanes with room */
   struct lane *soon_next; /* lanes whose timer is due at once */
   long running;
+  long added; /* calls that have not run yet */
+  int fd;     /* of the last event, -1: none yet */
   uint64_t active_us;  /* last event */
   uint64_t patience;   /* silence that is tolerated */
   uint64_t progress;   /* bytes and results seen */
@@ -112,6 +114,7 @@ static lane *lane_new(void)
   curl_multi_setopt(l->multi, CURLMOPT_MAXCONNECTS, g.opts.width);
   curl_multi_setopt(l->multi, CURLMOPT_PIPELINING,
                     g.opts.http2 ? CURLPIPE_MULTIPLEX : CURLPIPE_NOTHING);
+  l->fd = -1;
   return l;
 }
 
@@ -236,6 +239,7 @@ static void call_start(void)
                      (curl_off_t)g.opts.body_len);
   }
   c->lane->running++;
+  c->lane->added++;
   g.running++;
   g.started++;
   check_multi(curl_multi_add_handle(c->lane->multi, c->easy), "add_handle");
@@ -340,10 +344,19 @@ static void lane_reap(lane *l)
 static void lane_action(lane *l, curl_socket_t fd, int bits, uint64_t now)
 {
   int running;
+  /* the requests of one run in few segments, where streams share a connection */
+  const int corked = fd == CURL_SOCKET_TIMEOUT && g.opts.http2 &&
+                     l->added > 1 && l->fd >= 0 && !floor_watch_cork(l->fd, 1);
   l->active_us = now;
   l->patience = SILENT_US;
+  if(fd == CURL_SOCKET_TIMEOUT)
+    l->added = 0;
+  else
+    l->fd = fd;
   check_multi(curl_multi_socket_action(l->multi, fd, bits, &running),
               "socket_action");
+  if(corked)
+    floor_watch_cork(l->fd, 0);
   lane_reap(l);
 }
 

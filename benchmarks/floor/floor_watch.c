@@ -7,6 +7,8 @@
 #include "floor_watch.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +138,11 @@ int floor_watch_close(void *user, curl_socket_t fd)
   w->owned = 0;
   w->lane = NULL;
   return close(fd);
+}
+
+int floor_watch_cork(int fd, int on)
+{
+  return setsockopt(fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
 }
 
 long floor_watch_wait(int ms, struct epoll_event **evs)

@@ -37,4 +37,7 @@ curl_socket_t floor_watch_open(void *user, curlsocktype purpose,
                                struct curl_sockaddr *addr);
 int floor_watch_close(void *user, curl_socket_t fd);
 
+/* tcp(7) TCP_CORK; 0 = done. */
+int floor_watch_cork(int fd, int on);
+
 #endif

@@ -219,6 +219,8 @@ struct lc_lane {
   uint32_t paused; /* of these: waiting for their owner, unwatched like an idle one */
   uint32_t socks; /* open sockets */
   uint32_t dead; /* of these: closed by the peer while idle */
+  int fd; /* the youngest of them, -1 = closed: the only one where `socks` is 1 */
+  uint32_t added; /* transfers that have not run yet */
   uint8_t where; /* 0 none, else index into origin->lanes + 1 */
   unsigned kicked : 1;
   unsigned unwatched : 1; /* a transfer in it is, see there */

@@ -74,6 +74,7 @@ lc_rc lc_sock_opened(lc_reactor *r, int fd, lc_lane *lane)
   start_life(r, s, lane);
   s->ours = 1;
   lane->socks++;
+  lane->fd = fd;
   lane->origin->pool->conns++;
   lane->origin->pool->connections_total++;
   r->stats.connections++;
@@ -91,6 +92,8 @@ void lc_sock_closing(lc_reactor *r, int fd)
   set_dead(s, 0);
   if(s->ours) {
     s->lane->socks--;
+    if(s->lane->fd == fd)
+      s->lane->fd = -1;
     s->lane->origin->pool->conns--;
     r->start_wanted = 1;
     lc_lane_relist(s->lane);

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
+import struct
+from collections.abc import Iterator
 
 import llmcurl
 import pytest
@@ -180,3 +184,30 @@ async def test_no_lane_ever_needed_the_rescue(h2, nginx: Nginx) -> None:
             asyncio.gather(*(h2.get(nginx.https2 + "/delay?ms=20") for _ in range(500))), 20
         )
     assert h2.stats()["rescues"] == 0
+
+
+def segments_sent(port: int) -> Iterator[int]:
+    """Segments with data sent on this process's connections to a port: tcpi_data_segs_out of
+    struct tcp_info in linux/tcp.h."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            sock = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        with sock:
+            if sock.family == socket.AF_INET and sock.getpeername()[1] == port:
+                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+                yield struct.unpack_from("I", info, 156)[0]
+
+
+async def test_requests_that_start_together_share_segments(h2, nginx: Nginx) -> None:
+    """libcurl sends each by itself; the kernel is asked to wait for the last of them."""
+    await h2.get(nginx.https2 + "/json")
+    port = int(nginx.https2.rpartition(":")[2])
+    (before,) = segments_sent(port)
+    answers = await asyncio.gather(*(h2.get(nginx.https2 + "/json") for _ in range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    (after,) = segments_sent(port)
+    assert after - before < 8
