@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +85,78 @@ def test_a_disk_that_is_full_is_told(tmp_path):
     with pytest.raises(OSError, match="space"):
         journal.append(Entry("a", True), line("a"))
     journal.close()
+
+
+def test_a_disk_that_takes_a_part_of_a_line(tmp_path, monkeypatch):
+    """What it took is taken back: the file has whole lines only, also for what reads it at once."""
+    path = tmp_path / "out"
+    fill(path, ("a", False), ("b", True))
+    journal = Journal(path, entry_of)
+    journal.append(Entry("a", True), line("a"))
+    write = os.write
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(
+        os, "write", lambda fd, data: write(fd, data[:7]) if len(data) > 20 else full()
+    )
+    with pytest.raises(OSError, match="space"):
+        journal.append(Entry("c", True), line("c"))
+    monkeypatch.undo()
+    journal.append(Entry("d", True), line("d"))
+    assert journal.compact() == 1
+    journal.close()
+    assert path.read_bytes().splitlines() == [line("b"), line("a"), line("d")]
+
+
+def test_a_disk_that_is_full_when_the_file_is_compacted(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    fill(path, ("a", False), ("b", True))
+    journal = Journal(path, entry_of)
+    journal.append(Entry("a", True), line("a"))
+    before = path.read_bytes()
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space"):
+        journal.compact()
+    monkeypatch.undo()
+    journal.close()
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    path = tmp_path / "link"
+    path.symlink_to("real")
+    fill(path, ("a", False))
+    journal = Journal(path, entry_of)
+    journal.append(Entry("a", True), line("a"))
+    assert journal.compact() == 1
+    journal.close()
+    assert path.is_symlink() and (tmp_path / "real").read_bytes() == line("a") + b"\n"
+
+
+def test_a_file_that_was_replaced_while_it_was_opened(tmp_path, monkeypatch):
+    """Another run puts its compacted file there between the opening and the lock."""
+    path = tmp_path / "out"
+    fill(path, ("a", True))
+    flock, calls = fcntl.flock, []
+
+    def late(fd, how):
+        if not calls:
+            path.rename(tmp_path / "old")
+            path.write_bytes(line("b") + b"\n")
+        calls.append(fd)
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    journal = Journal(path, entry_of)
+    journal.append(Entry("c", True), line("c"))
+    journal.close()
+    assert len(calls) == 2 and path.read_bytes().splitlines() == [line("b"), line("c")]
 
 
 MEMORY = """

@@ -53,9 +53,9 @@ class Journal:
         self.lines = 0
         self.answered = 0
         self._superseded = 0  # failures of which a later line tells more
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._fd = -1
         try:
-            self._lock()
+            self._open()
             self._size = os.fstat(self._fd).st_size
             if self._size:
                 self._read_all()
@@ -63,11 +63,22 @@ class Journal:
             self.close()
             raise
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"{self.path} is in use by another run") from None
+    def _open(self) -> None:
+        """Opens and locks the file that has this name now: between the two another run may have
+        put a new one into its place (`compact`)."""
+        while True:
+            self._fd = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+            )
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(f"{self.path} is in use by another run") from None
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._fd), os.stat(self.path)):
+                    return
+            os.close(self._fd)
+            self._fd = -1
 
     # Reading what is there ------------------------------------------------------------------
 
@@ -161,7 +172,13 @@ class Journal:
     def append(self, entry: Entry, line: bytes) -> None:
         """Writes a line, which has no line feed. OSError: it could not be written."""
         at = self._size
-        self._write(line + b"\n")
+        try:
+            self._write(line + b"\n")
+        except OSError:
+            with contextlib.suppress(OSError):  # a disk that is full may have taken a part
+                os.ftruncate(self._fd, at)
+                self._size = at
+            raise
         if self._index is not None and self.find(entry.key) is not None:
             self._note(at, entry)
         else:
@@ -183,16 +200,22 @@ class Journal:
         gone = self._superseded
         if not gone:
             return 0
-        temporary = f"{self.path}.tmp"
-        with open(temporary, "wb", buffering=_CHUNK) as out:
-            for at, line, _ in self._walk():
-                entry = self._entry_of(line)
-                if entry.answered or self.find(entry.key) == at:
-                    out.write(line)
-            out.flush()
-            os.fsync(out.fileno())
-            os.fchmod(out.fileno(), os.fstat(self._fd).st_mode & 0o777)
-        os.replace(temporary, self.path)
+        path = os.path.realpath(self.path)  # a link stays one
+        temporary = f"{path}.tmp"
+        try:
+            with open(temporary, "wb", buffering=_CHUNK) as out:
+                for at, line, _ in self._walk():
+                    entry = self._entry_of(line)
+                    if entry.answered or self.find(entry.key) == at:
+                        out.write(line)
+                out.flush()
+                os.fsync(out.fileno())
+                os.fchmod(out.fileno(), os.fstat(self._fd).st_mode & 0o777)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the disk is full: it is not to stay so
+                os.unlink(temporary)
+            raise
         self._superseded = 0
         return gone
 
