@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -276,6 +278,46 @@ def test_stdin(files, mock_llm, monkeypatch):
         ]
     )
     assert status == 0 and len(files.read()) == 2
+
+
+def test_a_pipe_as_input(files, mock_llm):
+    os.mkfifo(files.source)
+    writer = threading.Thread(target=files.source.write_bytes, args=(b'"a"\n"b"\n',))
+    writer.start()
+    assert files.run("--model", "m", "--base-url", mock_llm.openai_url) == 0
+    writer.join()
+    assert len(files.read()) == mock_llm.stats.requests == 2
+
+
+def test_overwrite_leaves_the_file_of_another_run(files, mock_llm, capsys):
+    files.write("a")
+    files.output.write_text("answers\n")
+    with files.output.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert files.run("--model", "m", "--base-url", mock_llm.openai_url, "--overwrite") == 1
+    assert "in use" in capsys.readouterr().err and files.output.read_text() == "answers\n"
+
+
+def test_an_answer_of_a_form_of_its_own_is_kept(files, mock_llm):
+    body = b'{"model": null, "choices": [], "usage": {"prompt_tokens": "3"}}'
+    mock_llm.script(Raw(body))
+    files.write(request(1))
+    assert files.run("--base-url", mock_llm.openai_url) == 0
+    assert files.read()[0]["response"]["body"] == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--rpm inf", "--rpm x", "--tpm 0", "--concurrency 1.5", "--timeout nan", "--deadline inf",
+     "--price -1 1", "--price 1 x", "--chunk 0", "--max-tokens no"],
+)  # fmt: skip
+def test_numbers_that_cannot_be(files, capsys, option):
+    with pytest.raises(SystemExit) as ended:
+        files.run(*option.split())
+    name, *_ = option.split()
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2 and f"argument {name}: " in errors
+    assert "invalid" not in errors.splitlines()[-1], "the name of a Python function"
 
 
 # Processes that end early -----------------------------------------------------------------------

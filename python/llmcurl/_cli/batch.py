@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import importlib
 import logging
 import os
@@ -18,11 +19,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ._limits import make_room
+from ._numbers import above, not_below, whole
 
 if TYPE_CHECKING:
     from ..traffic import BatchStats
@@ -30,20 +32,6 @@ if TYPE_CHECKING:
     from ..traffic._batchrun import Spec
 
 HELP = "carry out a file of LLM calls, with limits, retries and a restart"
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _above(text: str) -> float:
-    value = float(text)
-    if not value > 0.0:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,25 +46,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=("auto", "plain", "openai"), default="auto", help="of the input")
     add(
         "--concurrency",
-        type=_whole,
+        type=whole,
         default=100,
         metavar="N",
         help="calls in flight (default: 100)",
     )
-    add("--rpm", type=_above, metavar="N", help="requests per minute, at most")
-    add("--tpm", type=_above, metavar="N", help="tokens per minute, at most")
+    add("--rpm", type=above, metavar="N", help="requests per minute, at most")
+    add("--tpm", type=above, metavar="N", help="tokens per minute, at most")
     add("--redis", metavar="URL", help="share these limits with others through this Redis")
     add("--limit-name", default="default", metavar="NAME", help="of the limit in that Redis")
     add("--retries", type=int, default=4, metavar="N", help="further attempts (default: 4)")
     add(
         "--deadline",
-        type=_above,
+        type=above,
         metavar="S",
         help="seconds for a line: its turn in the limits, all attempts",
     )
-    add("--timeout", type=_above, metavar="S", help="seconds for each phase of an attempt")
+    add("--timeout", type=above, metavar="S", help="seconds for each phase of an attempt")
     add("--system", metavar="TEXT", help="system prompt of plain lines that have none")
-    add("--max-tokens", type=_whole, metavar="N", help="of plain lines that do not say")
+    add("--max-tokens", type=whole, metavar="N", help="of plain lines that do not say")
     add("--resume", action="store_true", help="go on with an output that exists")
     add("--overwrite", action="store_true", help="replace an output that exists")
     add(
@@ -89,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--price",
         nargs=2,
-        type=float,
+        type=not_below,
         metavar=("IN", "OUT"),
         help="per million tokens, for the cost",
     )
@@ -97,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dask", metavar="ADDRESS", help="let the workers of this Dask cluster send")
     add(
         "--chunk",
-        type=_whole,
+        type=whole,
         default=50,
         metavar="N",
         help="with --dask: lines per task (default: 50)",
@@ -163,11 +151,8 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         try:
             path = args.input
-            if path == "-":  # it is read twice
-                spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="llmcurl-batch-"))
-                shutil.copyfileobj(sys.stdin.buffer, spool)
-                spool.flush()
-                path = spool.name
+            if path == "-" or os.path.exists(path) and not os.path.isfile(path):
+                path = stack.enter_context(_spooled(path))
             found = scan(path, None if args.format == "auto" else args.format)
             if found.form == "openai" and (args.system, args.max_tokens) != (None, None):
                 print(
@@ -176,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
                 )
                 return 2
             if args.overwrite and os.path.exists(args.output):
-                os.truncate(args.output, 0)
+                _empty(args.output)
             if args.dask is None and (note := make_room(args.concurrency)) and not args.quiet:
                 print(note, file=sys.stderr)
             if not args.quiet:
@@ -199,6 +184,29 @@ def run(args: argparse.Namespace) -> int:
         print("stopped; --resume goes on", file=sys.stderr)
         return 128 + stopped
     return 1 if stats.failed else 0
+
+
+@contextmanager
+def _spooled(path: str) -> Iterator[str]:
+    """The path of a copy of stdin (-) or a pipe: the input is read twice."""
+    with tempfile.NamedTemporaryFile(prefix="llmcurl-batch-") as spool:
+        if path == "-":
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+        else:
+            with open(path, "rb") as pipe:
+                shutil.copyfileobj(pipe, spool)
+        spool.flush()
+        yield spool.name
+
+
+def _empty(path: str) -> None:
+    """Empties a file. RuntimeError: another run writes to it (see `Journal`)."""
+    with open(path, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"{path} is in use by another run") from None
+        file.truncate(0)
 
 
 def _logs_above_the_bar() -> AbstractContextManager[object]:

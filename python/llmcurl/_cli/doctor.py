@@ -14,6 +14,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ._numbers import above, whole
+
 if TYPE_CHECKING:
     from .._preflight import Check
 
@@ -26,17 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `doctor`."""
     add = parser.add_argument
     add("url", nargs="?", metavar="URL", help="also make a request there")
-    add("--calls", type=_whole, default=1000, metavar="N", help="calls in flight (default: 1000)")
+    add("--calls", type=whole, default=1000, metavar="N", help="calls in flight (default: 1000)")
     add("--raise", action="store_true", dest="lift", help="raise the limit of open files first")
     add("--json", action="store_true", help="print JSON")
-    add("--timeout", type=float, default=10.0, metavar="S", help="for the request (default: 10)")
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+    add("--timeout", type=above, default=10.0, metavar="S", help="for the request (default: 10)")
 
 
 def run(args: argparse.Namespace) -> int:

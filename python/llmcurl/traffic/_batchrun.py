@@ -163,7 +163,10 @@ def _one_line(body: bytes) -> bytes:
 
 
 def _raw_answer(response: Response, content: bytes) -> Answer:
-    found = _decode_body(content)
+    try:
+        found = _decode_body(content)
+    except msgspec.ValidationError:  # "model": null, say: it is an answer, and paid for
+        found = _Body()
     usage = None
     if (told := found.usage) is not None:
         taken = told.prompt_tokens if told.input_tokens is None else told.input_tokens
