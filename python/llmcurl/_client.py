@@ -339,6 +339,7 @@ class AsyncClient(ClientCalls):
             and (follow_redirects is UNSET or follow_redirects is False)
             and retry is UNSET
             and deadline is UNSET
+            and priority == 0
             and idempotency_key is None
         ):
             call = self._start(binding, method, url, content, json, headers, timeout)
@@ -501,7 +502,8 @@ class AsyncClient(ClientCalls):
         key: str | bool | None,
     ) -> Traffic | None:
         """How the call is to be controlled; None if it is not."""
-        if self._control is None and retry is UNSET and deadline is UNSET and key is None:
+        wanted = (retry, deadline, priority, key) != (UNSET, UNSET, 0, None)
+        if self._control is None and not wanted:
             return None
         from .traffic._http import traffic_of
 

@@ -55,12 +55,16 @@ def _seconds(where: str, value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{where} must be seconds as int or float, or None, not {value!r}")
+    try:
+        value = float(value)
+    except OverflowError:  # an int of hundreds of digits
+        value = math.inf if value > 0 else -math.inf
     if math.isnan(value):
         raise ValueError(f"{where} must not be NaN")
     if value < 0:
         raise ValueError(f"{where} must not be negative, got {value!r}")
     # An endless deadline is no deadline.
-    return None if math.isinf(value) else float(value)
+    return None if math.isinf(value) else value
 
 
 def _milliseconds(seconds: float | None) -> int:

@@ -4,7 +4,7 @@ logger is `llmcurl.loop` (`_watch.py`)."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +18,13 @@ traffic = logging.getLogger("llmcurl.traffic")
 
 def with_call_log(observers: Sequence[Observer]) -> tuple[Observer, ...]:
     """A client's observers, and the one that logs if DEBUG is on as the client is made. Looking at
-    each call instead would cost those that nobody wants logged."""
+    each call instead would cost those that nobody wants logged.
+
+    Raises:
+        TypeError: they are no list.
+    """
+    if not isinstance(observers, Iterable):
+        raise TypeError(f"observers must be a list of Observers, not {observers!r}")
     if calls.isEnabledFor(logging.DEBUG):
         from ._observe import CALL_LOG
 

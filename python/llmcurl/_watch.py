@@ -34,8 +34,8 @@ DEFAULT_THRESHOLD = 0.1
 _SAY_WHILE = 1.0  # a block this long is reported before it is over
 _REPEAT = 10.0  # seconds between two log records about the same line
 
-_STDLIB = os.path.realpath(sysconfig.get_path("stdlib"))
-_OURS = os.path.dirname(os.path.abspath(__file__))
+_STDLIB = os.path.join(os.path.realpath(sysconfig.get_path("stdlib")), "")
+_OURS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _LOOP_FILES = frozenset({asyncio.base_events.__file__, asyncio.events.__file__})
 _LOOP_FUNCTIONS = frozenset({"_run_once", "_run", "run_forever"})
 

@@ -27,6 +27,7 @@ except ImportError as error:
 from ._otel_content import input_messages, output_messages, system_instructions
 from ._urls import DEFAULT_PORTS, URL
 from ._version import __version__
+from .traffic._arguments import flag
 from .traffic._record import Attempt, CallRecord, Observer
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class OpenTelemetry(Observer):
             spans, as JSON. Default: no, unless
             OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT is "true".
         http: also of calls that are no LLM calls.
+
+    Raises:
+        TypeError: an argument that cannot be.
     """
 
     def __init__(
@@ -113,6 +117,15 @@ class OpenTelemetry(Observer):
         capture_content: bool | None = None,
         http: bool = True,
     ) -> None:
+        for name, provider, method in (
+            ("tracer_provider", tracer_provider, "get_tracer"),
+            ("meter_provider", meter_provider, "get_meter"),
+        ):
+            if provider is not None and not hasattr(provider, method):
+                raise TypeError(f"{name} must be one of OpenTelemetry's, not {provider!r}")
+        for name, value in (("capture_content", capture_content), ("http", http)):
+            if value is not None:
+                flag(f"OpenTelemetry.{name}", value)
         if capture_content is None:
             capture_content = os.environ.get(_CONTENT, "").strip().lower() == "true"
         self._content = capture_content

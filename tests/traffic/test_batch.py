@@ -397,6 +397,60 @@ async def test_progress_as_a_function():
     assert seen[-1].done == seen[-1].total == 30 and seen[-1].rate > 0
 
 
+@pytest.mark.parametrize("when", ["start", "update", "close"])
+async def test_progress_that_fails_is_logged_and_ends_nothing(when, monkeypatch, caplog):
+    class Failing(_Lines):
+        period = 0.0
+
+        def start(self, stats):
+            self.fail("start")
+            super().start(stats)
+
+        def show(self, stats):
+            self.fail("update")
+
+        def close(self, stats):
+            self.fail("close")
+
+        def fail(self, what):
+            if what == when:
+                raise BrokenPipeError(what)
+
+    run = batch(range(20), Meter(), concurrency=3)
+    monkeypatch.setattr(run, "_progress", Failing(io.StringIO(), "\n", 0.0))
+    results = await asyncio.wait_for(collect(run), 30)
+    assert len(results) == 20 and run.stats().done == 20
+    assert [r.name for r in caplog.records] == ["llmcurl.traffic"] and "progress" in caplog.text
+
+
+async def collect(run):
+    return [result async for result in run]
+
+
+async def test_values_with_a_usage_of_their_own():
+    class Value:
+        class usage:
+            input_tokens = "many"
+            output_tokens = 2
+
+    async def call(n):
+        return Value()
+
+    run = batch(range(3), call, price=(1, 1))
+    assert len(await asyncio.wait_for(collect(run), 30)) == 3
+    assert (run.stats().input_tokens, run.stats().output_tokens) == (0, 6)
+
+
+async def test_a_call_that_returns_nothing_to_wait_for():
+    with pytest.raises(TypeError, match="call must return an awaitable"):
+        await asyncio.wait_for(collect(batch([1], lambda n: n)), 30)
+
+
+def test_no_progress_where_there_is_no_stderr(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    build_progress(True).update(BatchStats(1), BatchStats)
+
+
 def test_summary_says_all():
     stats = BatchStats(1000, 250, 3, 50, 10, 20.0, 6000, 4000, 0.125)
     text = summary(stats)

@@ -259,6 +259,25 @@ def test_a_loop_that_ends_leaves_the_queue():
     asyncio.run(goes_on())
 
 
+def test_a_place_forgotten_in_a_loop_that_has_ended_goes_to_another_loop():
+    limit, held = RateLimit(concurrency=1), []
+
+    async def forgets():
+        held.append(await limit.acquire(record()))
+
+    asyncio.run(forgets())
+
+    async def waits():
+        waiting = asyncio.ensure_future(limit.acquire(record()))
+        await until(lambda: limit.stats()["waiting"] == 1)
+        held.clear()
+        gc.collect()
+        (await asyncio.wait_for(waiting, 20)).settle(status=200)
+
+    asyncio.run(waits())
+    assert limit.stats()["in_flight"] == 0
+
+
 # What the server says -----------------------------------------------------------------------------
 
 

@@ -178,7 +178,7 @@ class LLM:
             TypeError, ValueError: arguments that cannot be.
         """
         path, body = self._request(messages, model, params, False)
-        if self._uncontrolled(retry, deadline, idempotency_key):
+        if self._uncontrolled(retry, deadline, priority, idempotency_key):
             response = await self._post(path, body, headers, timeout)
             return self._whole(response, response.content)
         from ..traffic._llm import Job, call_llm
@@ -212,7 +212,9 @@ class LLM:
             TypeError, ValueError: at once. The others when the block is entered.
         """
         path, body = self._request(messages, model, params, True)
-        if stream_timeout is not UNSET or not self._uncontrolled(retry, deadline, idempotency_key):
+        if stream_timeout is not UNSET or not self._uncontrolled(
+            retry, deadline, priority, idempotency_key
+        ):
             from ..traffic._llm import Job
             from ..traffic._stream import ControlledStream
 
@@ -232,12 +234,15 @@ class LLM:
     def _parser(self) -> DeltaParser:
         return DeltaParser(self.provider, self._max_event)
 
-    def _uncontrolled(self, retry: object, deadline: object, key: str | bool | None) -> bool:
+    def _uncontrolled(
+        self, retry: object, deadline: object, priority: object, key: str | bool | None
+    ) -> bool:
         """Nothing stands between the call and its request."""
         return (
             self._control is None
             and retry is UNSET
             and deadline is UNSET
+            and priority == 0
             and key is None
             and self._client._control is None
         )
@@ -296,7 +301,7 @@ class LLM:
         chosen = self._chosen(model)
         many = [texts] if isinstance(texts, str) else list(texts)
         path, body = self._embed_request(many, chosen, params)
-        if self._uncontrolled(retry, deadline, idempotency_key):
+        if self._uncontrolled(retry, deadline, priority, idempotency_key):
             response = await self._post(path, body, headers, timeout)
             return self._vectors(response, chosen)
         from ..traffic._llm import Job, call_llm

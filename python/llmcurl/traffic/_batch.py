@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import time
 from collections import deque
 from collections.abc import (
@@ -21,8 +23,9 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 import msgspec
 
+from ._arguments import flag, number, whole
 from ._progress import ProgressTypes, build_progress
-from ._records import Known, Recorder, ResultRecorder
+from ._records import RETRY_FAILED, Known, Recorder, ResultRecorder
 
 __all__ = ["Batch", "BatchResult", "BatchStats", "batch"]
 
@@ -146,10 +149,11 @@ def batch(
         checkpoint: a JSONL file that each result is written to before it is given. If it exists, what it
             has is not called again, but given as `restored`. One process at a time may use it.
         progress: True: a bar on stderr (tqdm's if that is installed); or a function of `BatchStats`,
-            called twice a second and at the end.
+            called twice a second and at the end; what it raises is logged, and it is not called again.
         total: number of inputs, for the progress; default: len(inputs), if it has one.
         price: per million tokens (input, output), for the cost.
-        key: name of an input in the checkpoint; default: its index and a hash of it as JSON.
+        key: name of an input in the checkpoint, another one for each; default: its index and a
+            hash of it as JSON.
         dump: a value as JSON data for the checkpoint; default: `json()` of replies and responses.
         load: the inverse, for restored ones; default: they are given as JSON data.
         retry_failed: which failures in the checkpoint are called again: "transient" (time-outs,
@@ -161,7 +165,14 @@ def batch(
             `inputs` raises.
     """
     recorder = None
+    for name, function in (("key", key), ("dump", dump), ("load", load)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function, not {function!r}")
+    if retry_failed not in RETRY_FAILED:
+        raise ValueError(f"retry_failed must be one of {RETRY_FAILED}, not {retry_failed!r}")
     if checkpoint is not None:
+        if not isinstance(checkpoint, (str, PathLike)) or not checkpoint:
+            raise TypeError(f"checkpoint must be the path of a file, not {checkpoint!r}")
         recorder = ResultRecorder(checkpoint, key, dump, load, retry_failed)
     elif key is not None or dump is not None or load is not None:
         raise TypeError("key, dump and load belong to a checkpoint, and there is none")
@@ -171,6 +182,7 @@ def batch(
 
 
 _END: Final = object()
+_log = logging.getLogger("llmcurl.traffic")
 
 
 class Batch(Generic[In, Out]):
@@ -187,10 +199,14 @@ class Batch(Generic[In, Out]):
         total: int | None,
         price: tuple[float, float] | None,
     ) -> None:
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int):
-            raise TypeError(f"concurrency must be an int, not {concurrency!r}")
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, got {concurrency}")
+        whole("concurrency", concurrency)
+        flag("ordered", ordered)
+        if total is not None:
+            whole("total", total, 0)
+        if price is not None:
+            if not isinstance(price, (tuple, list)) or len(price) != 2:
+                raise TypeError(f"price must be two numbers, (input, output), not {price!r}")
+            price = number("price", price[0]), number("price", price[1])
         if not isinstance(inputs, (Iterable, AsyncIterable)):
             raise TypeError(f"inputs must be iterable, and {type(inputs).__name__} is not")
         if not callable(call):
@@ -252,7 +268,7 @@ class Batch(Generic[In, Out]):
             self._recorder.open()
         self._began = time.monotonic()
         try:
-            self._progress.start(self.stats())
+            self._show("start", self.stats())
             self._feeder = loop.create_task(self._feed())
             self._feeder.add_done_callback(self._fed)
             while True:
@@ -284,9 +300,11 @@ class Batch(Generic[In, Out]):
         finally:
             self._stats.seconds = time.monotonic() - self._began
             self._failure = self._broken = None
-            if self._recorder is not None:
-                self._recorder.close()
-            self._progress.close(self.stats())
+            try:
+                if self._recorder is not None:
+                    self._recorder.close()
+            finally:
+                self._show("close", self.stats())
 
     # The inputs ---------------------------------------------------------------------------------
 
@@ -359,6 +377,8 @@ class Batch(Generic[In, Out]):
         except Exception as error:
             self._record(BatchResult(index, one, None, error, key))
             return
+        if not inspect.isawaitable(made):
+            raise TypeError(f"call must return an awaitable, not {made!r}")
         future = asyncio.ensure_future(made)
         self._running[future] = (index, one, key, started)
         future.add_done_callback(self._ended)
@@ -400,8 +420,11 @@ class Batch(Generic[In, Out]):
         if usage is None:
             return
         stats, price = self._stats, self._price
-        taken = getattr(usage, "input_tokens", None) or 0
-        made = getattr(usage, "output_tokens", None) or 0
+        taken = getattr(usage, "input_tokens", None)
+        made = getattr(usage, "output_tokens", None)
+        # what `call` returns may be anything
+        taken = taken if isinstance(taken, int) else 0
+        made = made if isinstance(made, int) else 0
         stats.input_tokens += taken
         stats.output_tokens += made
         stats.cost += (taken * price[0] + made * price[1]) / 1e6
@@ -414,8 +437,17 @@ class Batch(Generic[In, Out]):
         else:
             self._held[result.index] = result
             self._put_in_order()
-        self._progress.update(self._stats, self._now)
+        self._show("update", self._stats, self._now)
         self._wake()
+
+    def _show(self, what: str, *numbers: Any) -> None:
+        """Tells the progress. Calls that cost money do not end with it: the user's function may
+        fail, or nobody read the pipe."""
+        try:
+            getattr(self._progress, what)(*numbers)
+        except Exception:
+            _log.exception("the progress of a batch cannot be shown any more")
+            self._progress = build_progress(False)
 
     def _put_in_order(self) -> None:
         held = self._held

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from ._arguments import function, number, whole
+
 __all__ = ["Breaker", "BreakerStats"]
 
 _log = logging.getLogger("llmcurl.traffic")
@@ -48,7 +50,7 @@ class Breaker:
         clock: seconds; for tests.
 
     Raises:
-        ValueError: a number is out of its range.
+        TypeError, ValueError: an argument that cannot be.
     """
 
     def __init__(
@@ -61,19 +63,13 @@ class Breaker:
         probes: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if failures < 1 or probes < 1:
-            raise ValueError("failures and probes must be at least 1")
-        if not 0.0 <= rate <= 1.0:
-            raise ValueError(f"rate must be between 0 and 1, got {rate}")
-        if window <= 0.0 or cooldown < 0.0:
-            raise ValueError("window must be above 0 seconds, cooldown not below")
-        self.failures = failures
-        self.rate = rate
-        self.window = window
-        self.cooldown = cooldown
-        self.probes = probes
+        self.failures = whole("Breaker.failures", failures)
+        self.rate = number("Breaker.rate", rate, most=1.0)
+        self.window = number("Breaker.window", window, zero=False)
+        self.cooldown = number("Breaker.cooldown", cooldown)
+        self.probes = whole("Breaker.probes", probes)
         self.name = ""
-        self._clock = clock
+        self._clock = function("Breaker.clock", clock)
         self._slices: deque[list[float]] = deque()  # [end of the slice, calls, failures]
         self._era = 0  # changes with the state; what belongs to an earlier one is not counted
         self._open_until: float | None = None

@@ -62,11 +62,7 @@ def build_control(
         if not isinstance(limit, (RateLimit, Mapping)):
             raise TypeError(f"limit must be a RateLimit, or one by model, not {limit!r}")
         found = limit if isinstance(limit, RateLimit) else ByModel(limit)
-    if stream_timeout is not None:
-        from ._watch import StreamTimeout
-
-        if not isinstance(stream_timeout, StreamTimeout):
-            raise TypeError(f"stream_timeout must be a StreamTimeout, not {stream_timeout!r}")
+    check_stream_timeout(stream_timeout)
     for observer in observers:
         if not isinstance(observer, Observer):
             raise TypeError(f"observers must be Observers, not {observer!r}")
@@ -79,6 +75,16 @@ def check_retry(retry: Retry | None) -> Retry | None:
     if retry is not None and not isinstance(retry, Retry):
         raise TypeError(f"retry must be a Retry or None, not {retry!r}")
     return retry
+
+
+def check_stream_timeout(value: StreamTimeout | None) -> StreamTimeout | None:
+    """TypeError unless it is a StreamTimeout or None."""
+    if value is not None:
+        from ._watch import StreamTimeout
+
+        if not isinstance(value, StreamTimeout):
+            raise TypeError(f"stream_timeout must be a StreamTimeout or None, not {value!r}")
+    return value
 
 
 def control_of(
@@ -104,7 +110,7 @@ def control_of(
         else check_deadline(deadline),
         stream_timeout=(first.stream_timeout or second.stream_timeout)
         if isinstance(stream_timeout, Unset)
-        else stream_timeout,
+        else check_stream_timeout(stream_timeout),
         observers=tuple(dict.fromkeys(observers)),
     )
 

@@ -23,13 +23,16 @@ class Deadline:
     Attributes:
         when: seconds on that clock.
         seconds: the span it was made from, None for an absolute one; errors name it.
+
+    Raises:
+        TypeError, ValueError: no number, or no finite one.
     """
 
     __slots__ = ("seconds", "when")
 
     def __init__(self, when: float, seconds: float | None = None) -> None:
-        self.when = when
-        self.seconds = seconds
+        self.when = _number(when)
+        self.seconds = None if seconds is None else _number(seconds)
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
@@ -89,9 +92,13 @@ DeadlineTypes = Union[float, "Deadline", None]
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"a deadline is seconds or a Deadline, not {value!r}")
-    if not math.isfinite(value):
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
         raise ValueError(f"a deadline must be finite, got {value!r}")
-    return float(value)
+    return found
 
 
 def check_deadline(value: DeadlineTypes) -> DeadlineTypes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -19,6 +21,7 @@ from ..llm._errors import (
     ServerError,
     StreamInterrupted,
 )
+from ._arguments import number
 from ._breaker import Breaker, BreakerStats
 from ._deadline import Deadline
 from ._several import (
@@ -153,12 +156,11 @@ class Fallback(Several):
     ) -> None:
         self._targets = targets_of(models)
         self._when = _predicate(when)
-        for name, value in (("after", after), ("within", within)):
-            if value is not None and not value > 0.0:
-                raise ValueError(f"{name} must be above 0 seconds, got {value}")
-        self.after = after
-        self.within = within
+        self.after = _limit("Fallback.after", after)
+        self.within = _limit("Fallback.within", within)
         kind = Breaker() if breaker is None else breaker
+        if not isinstance(kind, Breaker):
+            raise TypeError(f"Fallback.breaker must be a Breaker, not {breaker!r}")
         self.endpoints = tuple(Endpoint(target, kind) for target in self._targets)
 
     async def chat(self, messages: Conversation, **params: Any) -> Reply:
@@ -282,6 +284,11 @@ class Fallback(Several):
         return f"<Fallback {', '.join(endpoint.name for endpoint in self.endpoints)}>"
 
 
+def _limit(name: str, seconds: float | None) -> float | None:
+    """A time limit; one without an end is none."""
+    return None if seconds is None or seconds == math.inf else number(name, seconds, zero=False)
+
+
 def _predicate(when: When) -> Callable[[Exception], bool]:
     """Raises: TypeError."""
     if isinstance(when, type):
@@ -292,6 +299,8 @@ def _predicate(when: When) -> Callable[[Exception], bool]:
             if not (isinstance(one, type) and issubclass(one, Exception)):
                 raise TypeError(f"when must be classes of exceptions or a function, not {one!r}")
         return lambda error: isinstance(error, classes)
+    if inspect.iscoroutinefunction(when):
+        raise TypeError("when must be a plain function: it is not awaited")
     if callable(when):
         return when
     raise TypeError(f"when must be classes of exceptions or a function, not {when!r}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ._arguments import number, whole
 from ._quantile import LatencyWindow
 from ._several import ChosenStream, Several, Target, TargetTypes, one_deadline, opened, targets_of
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hedge", "HedgeStats"]
 
+_COPIES = 100
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
 
 
@@ -85,20 +87,22 @@ class Hedge(Several):
         if isinstance(after, str):
             found = _QUANTILE.fullmatch(after)
             if found is None:
-                raise ValueError(f'after must be seconds or a quantile as "p95", not {after!r}')
+                raise ValueError(
+                    f'Hedge.after must be seconds or a quantile as "p95", not {after!r}'
+                )
             quantile = float(found[1]) / 100.0
-        elif not after >= 0.0:
-            raise ValueError(f"after must not be below 0 seconds, got {after}")
-        if copies < 1:
-            raise ValueError(f"copies must be at least 1, got {copies}")
-        if not max_extra >= 0.0:
-            raise ValueError(f"max_extra must not be below 0, got {max_extra}")
-        if not 1 <= minimum <= window:
-            raise ValueError(f"minimum must be between 1 and window, got {minimum}")
+        elif isinstance(after, bool) or not isinstance(after, (int, float)):
+            raise TypeError(f'Hedge.after must be seconds or a quantile as "p95", not {after!r}')
+        else:
+            after = number("Hedge.after", after)
         self.after = after
-        self.copies = copies
-        self.max_extra = max_extra
-        self._fixed = None if isinstance(after, str) else float(after)
+        self.copies = whole("Hedge.copies", copies)
+        if copies > _COPIES:
+            raise ValueError(f"Hedge.copies must be at most {_COPIES}, got {copies!r}")
+        self.max_extra = number("Hedge.max_extra", max_extra)
+        if whole("Hedge.minimum", minimum) > whole("Hedge.window", window):
+            raise ValueError(f"Hedge.minimum must be at most the window, {window}, got {minimum}")
+        self._fixed = None if isinstance(after, str) else after
         self._windows = {
             kind: LatencyWindow(quantile, window, minimum) for kind in ("chat", "stream", "embed")
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import itertools
 import math
@@ -12,6 +13,7 @@ from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from ._arguments import flag, function, number, text, whole
 from ._bucket import BURST, REFUSED, Gate, Settings
 from ._feedback import said_by
 
@@ -59,9 +61,12 @@ class Ticket:
     def __del__(self) -> None:
         # A stream that was forgotten. This may run in the middle of anything: also of what
         # holds the lock.
-        if self._limit is not None:
-            self._limit._forgotten += 1
-            _call_later(self._loop, self._limit._collect)
+        limit = self._limit
+        if limit is not None:
+            limit._forgotten += 1
+            if not _call_later(self._loop, limit._collect):
+                for waiter in limit._queue[:1]:  # that loop is closed; another one may wait
+                    _call_later(waiter.loop, limit._collect)
 
 
 class _Waiter:
@@ -113,7 +118,8 @@ class RateLimit:
             "closed" = calls fail with `LimitUnavailable`.
 
     Raises:
-        TypeError, ValueError: a number that is not above 0. ImportError: no redis library.
+        TypeError, ValueError: an argument that cannot be. ImportError: no redis library. A call
+        raises them if `estimate` returns anything but a number that is finite and not negative.
     """
 
     def __init__(
@@ -129,22 +135,16 @@ class RateLimit:
         name: str = "default",
         when_lost: str = "open",
     ) -> None:
-        for what, value in (("rpm", rpm), ("tpm", tpm), ("concurrency", concurrency)):
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"RateLimit: {what} must be a number or None, not {value!r}")
-            if not 0 < value < math.inf:
-                raise ValueError(f"RateLimit: {what} must be above 0, got {value!r}")
-        if concurrency is not None and not isinstance(concurrency, int):
-            raise TypeError(f"RateLimit: concurrency must be an int, not {concurrency!r}")
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"RateLimit: name must be a str that is not empty, not {name!r}")
-        if not 0 <= burst <= 1:
-            raise ValueError(f"RateLimit: burst must be between 0 and 1, got {burst!r}")
+        if rpm is not None:
+            number("RateLimit.rpm", rpm, zero=False)
+        if tpm is not None:
+            number("RateLimit.tpm", tpm, zero=False)
+        if concurrency is not None:
+            whole("RateLimit.concurrency", concurrency)
+        number("RateLimit.burst", burst, most=1.0)
         self._settings = Settings(rpm, tpm, concurrency, burst)
-        self._adapt = adapt
-        self._estimate = estimate
+        self._adapt = flag("RateLimit.adapt", adapt)
+        self._estimate = None if estimate is None else function("RateLimit.estimate", estimate)
         self._answer = _ANSWER
         self._lock = threading.Lock()
         self._queue: list[_Waiter] = []
@@ -154,20 +154,49 @@ class RateLimit:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_loop: asyncio.AbstractEventLoop | None = None
         self._gate = Gate(self._settings, adapt, time.monotonic())
-        self.name = name
+        self.name = text("RateLimit.name", name)
+        if when_lost not in ("open", "closed"):
+            raise ValueError(f'RateLimit.when_lost must be "open" or "closed", not {when_lost!r}')
         self.when_lost = when_lost
         self._redis = redis
         self._shared: dict[asyncio.AbstractEventLoop, SharedQueue] = {}
         if redis is not None:
             from ._redis import check_redis
 
-            check_redis(redis, when_lost)
+            check_redis(redis)
+
+    def __reduce__(self) -> Any:
+        """One that lies in a Redis with a URL is the same limit in another process."""
+        if not isinstance(self._redis, str):
+            raise TypeError(
+                "a RateLimit counts in its own process; to share it with others give it redis=URL"
+            )
+        options: dict[str, Any] = {
+            "burst": self._settings.burst,
+            "estimate": self._estimate,
+            "adapt": self._adapt,
+            "redis": self._redis,
+            "name": self.name,
+            "when_lost": self.when_lost,
+        }
+        return functools.partial(RateLimit, **options), tuple(self._settings[:3])
 
     # What users see -----------------------------------------------------------------------
 
-    rpm = property(lambda self: self._settings.rpm, doc="Requests per minute.")
-    tpm = property(lambda self: self._settings.tpm, doc="Tokens per minute.")
-    concurrency = property(lambda self: self._settings.concurrency, doc="Calls under way.")
+    @property
+    def rpm(self) -> float | None:
+        """Requests per minute."""
+        return self._settings.rpm
+
+    @property
+    def tpm(self) -> float | None:
+        """Tokens per minute."""
+        return self._settings.tpm
+
+    @property
+    def concurrency(self) -> int | None:
+        """Calls under way."""
+        return self._settings.concurrency
 
     def stats(self) -> dict[str, float]:
         """in_flight, waiting (of this process), and `factor`: the part of the limits in use
@@ -185,7 +214,7 @@ class RateLimit:
         if self._settings.tpm is None:
             return 0.0
         if self._estimate is not None:
-            return float(self._estimate(call))
+            return number("what RateLimit.estimate returns", self._estimate(call))
         prompt = call.size / 4.0 if call.size < _LARGE or call.body is None else _weigh(call.body)
         if call.kind == "embed":
             return prompt
@@ -422,12 +451,14 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _call_later(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
-    """Calls it in the loop's thread, not now."""
+def _call_later(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *args: Any) -> bool:
+    """Calls it in the loop's thread, not now. False: the loop is closed, and so is whoever
+    waited there."""
     try:
-        loop.call_soon_threadsafe(function, *args)
+        loop.call_soon_threadsafe(what, *args)
     except RuntimeError:
-        pass  # the loop is closed: so is whoever waited there
+        return False
+    return True
 
 
 #: One for all calls, or one for each model ("*" = all others).

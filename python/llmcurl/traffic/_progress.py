@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from ._arguments import function
+
 if TYPE_CHECKING:
     from ._batch import BatchStats
 
@@ -34,8 +36,10 @@ def build_progress(given: ProgressTypes, out: TextIO | None = None) -> Progress:
     if given is not True:
         if not callable(given):
             raise TypeError(f"progress must be a bool or a function, not {given!r}")
-        return _Told(given)
+        return _Told(function("progress", given))
     stream = sys.stderr if out is None else out
+    if stream is None:  # a program without a terminal may have none
+        return _Quiet()
     if stream.isatty():
         try:
             from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]

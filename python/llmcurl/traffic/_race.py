@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from ._arguments import whole
+
 __all__ = ["best_of", "first_of"]
 
 T = TypeVar("T")
@@ -22,13 +24,18 @@ async def first_of(*calls: Awaitable[T]) -> T:
 
     Raises:
         ExceptionGroup: all have failed; it has their errors, in the order of the calls.
-        ValueError: there is no call.
+        TypeError, ValueError: something is no awaitable; there is no call.
     """
     if not calls:
         raise ValueError("first_of needs at least one call")
-    futures = [asyncio.ensure_future(call) for call in calls]
-    pending = set(futures)
+    futures: list[asyncio.Future[T]] = []
+    pending: set[asyncio.Future[T]] = set()
     try:
+        wrong = [call for call in calls if not inspect.isawaitable(call)]
+        futures += [asyncio.ensure_future(call) for call in calls if inspect.isawaitable(call)]
+        if wrong:  # the others are cancelled
+            raise TypeError(f"first_of takes awaitables, not {wrong[0]!r}")
+        pending.update(futures)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for future in futures:
@@ -59,14 +66,19 @@ async def best_of(
 
     Raises:
         ExceptionGroup: all calls have failed. What `key` raises.
-        ValueError: n is less than 1.
+        TypeError, ValueError: at once: n is less than 1, or an argument is none of these.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    whole("n", n)
+    for name, value in (("call", call), ("key", key)):
+        if not callable(value):
+            raise TypeError(f"{name} must be a function, not {value!r}")
     futures: list[asyncio.Future[Any]] = []
     try:
         for _ in range(n):
-            futures.append(asyncio.ensure_future(call()))
+            made = call()
+            if not inspect.isawaitable(made):
+                raise TypeError(f"call must return an awaitable, not {made!r}")
+            futures.append(asyncio.ensure_future(made))
         await asyncio.wait(futures)
         good = [f for f in futures if not f.cancelled() and f.exception() is None]
         if not good:

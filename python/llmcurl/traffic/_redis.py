@@ -118,11 +118,9 @@ class _Script(Protocol):
     async def __call__(self, keys: list[str], args: list[Any], client: Any = None) -> Any: ...
 
 
-def check_redis(redis: Any, when_lost: str) -> None:
+def check_redis(redis: Any) -> None:
     """Raises:
     TypeError, ValueError: an argument that cannot be. ImportError: no client library."""
-    if when_lost not in ("open", "closed"):
-        raise ValueError(f'when_lost must be "open" or "closed", not {when_lost!r}')
     if isinstance(redis, str):
         if not redis.startswith(_SCHEMES):
             shown = mask_url(redis)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+from ._arguments import flag, number, whole
 from ._outcome import ANSWERED, MAYBE_SENT, NEVER_SENT, status_of
 
 if TYPE_CHECKING:
@@ -22,19 +23,6 @@ STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 #: A 429 that waiting does not cure (OpenAI's code for "no credit left").
 _HOPELESS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-
-
-def _check(name: str, value: object) -> float:
-    """The number, if it is one: finite and not negative.
-
-    Raises:
-        TypeError, ValueError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be finite and not negative, got {value!r}")
-    return float(value)
 
 
 class _Default:
@@ -61,17 +49,17 @@ class RetryBudget:
     """
 
     def __init__(self, ratio: float = 0.2, *, per_second: float = 10.0, ttl: float = 10.0) -> None:
-        _check("RetryBudget.ratio", ratio)
-        _check("RetryBudget.per_second", per_second)
-        if not _check("RetryBudget.ttl", ttl):
-            raise ValueError("RetryBudget.ttl must be above 0")
-        self.ratio = ratio
-        self.per_second = per_second
-        self.ttl = ttl
+        self.ratio = number("RetryBudget.ratio", ratio)
+        self.per_second = number("RetryBudget.per_second", per_second)
+        self.ttl = number("RetryBudget.ttl", ttl, zero=False)
         self._lock = threading.Lock()
         self._paid = 0.0
-        self._reserve = per_second * ttl
+        self._reserve = self.per_second * self.ttl
         self._at = time.monotonic()
+
+    def __reduce__(self) -> tuple[object, tuple[float, float, float]]:
+        # Another process has another storm: it gets the numbers, not the account.
+        return _budget, (self.ratio, self.per_second, self.ttl)
 
     def _age(self) -> None:
         """What was paid in fades with the time constant `ttl`; the reserve fills up."""
@@ -107,6 +95,11 @@ class RetryBudget:
 
     def __repr__(self) -> str:
         return f"RetryBudget({self.ratio!r}, per_second={self.per_second!r}, ttl={self.ttl!r})"
+
+
+def _budget(ratio: float, per_second: float, ttl: float) -> RetryBudget:
+    """An unpickled one."""
+    return RetryBudget(ratio, per_second=per_second, ttl=ttl)
 
 
 class Retry:
@@ -148,24 +141,21 @@ class Retry:
         maybe_sent: bool = False,
         max_retry_after: float | None = None,
     ) -> None:
-        if isinstance(attempts, bool) or not isinstance(attempts, int):
-            raise TypeError(f"Retry.attempts must be an int, not {attempts!r}")
-        if attempts < 1:
-            raise ValueError(f"Retry.attempts must be at least 1, got {attempts}")
-        if not 0 <= jitter <= 1:
-            raise ValueError(f"Retry.jitter must be between 0 and 1, got {jitter!r}")
         if budget is not None and not isinstance(budget, (RetryBudget, _Default)):
             raise TypeError(f"Retry.budget must be a RetryBudget or None, not {budget!r}")
-        self.attempts = attempts
         if max_retry_after is not None:
-            _check("Retry.max_retry_after", max_retry_after)
-        if not isinstance(statuses, Collection) or not all(isinstance(s, int) for s in statuses):
+            max_retry_after = number("Retry.max_retry_after", max_retry_after)
+        if not isinstance(statuses, Collection) or isinstance(statuses, (str, bytes)):
             raise TypeError(f"Retry.statuses must be a collection of ints, not {statuses!r}")
-        self.backoff = _check("Retry.backoff", backoff)
-        self.max_backoff = _check("Retry.max_backoff", max_backoff)
-        self.jitter = float(jitter)
+        for status in statuses:
+            if whole("Retry.statuses", status, 100) > 599:
+                raise ValueError(f"Retry.statuses must be HTTP statuses, got {status!r}")
+        self.attempts = whole("Retry.attempts", attempts)
+        self.backoff = number("Retry.backoff", backoff)
+        self.max_backoff = number("Retry.max_backoff", max_backoff)
+        self.jitter = number("Retry.jitter", jitter, most=1.0)
         self.statuses = frozenset(statuses)
-        self.maybe_sent = maybe_sent
+        self.maybe_sent = flag("Retry.maybe_sent", maybe_sent)
         self.max_retry_after = max_retry_after
         self.budget = RetryBudget() if isinstance(budget, _Default) else budget
 

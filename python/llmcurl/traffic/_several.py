@@ -77,7 +77,9 @@ def targets_of(given: TargetTypes | Sequence[TargetTypes]) -> list[Target]:
     made = []
     for one in many:
         llm, model = one if _is_pair(one) else (one, None)
-        if not all(callable(getattr(llm, name, None)) for name in ("chat", "stream", "aclose")):
+        if isinstance(llm, type) or not all(
+            callable(getattr(llm, name, None)) for name in ("chat", "stream", "aclose")
+        ):
             raise TypeError(f"an LLM client, or a (client, model) pair, is needed, not {one!r}")
         made.append(Target(llm, model))
     return made
