@@ -353,6 +353,21 @@ def test_refusals_cut_and_time_raises():
     assert limits.factor(12.0) == pytest.approx(0.9) and limits.factor(60.0) == 1.0
 
 
+def test_after_a_refusal_nothing_saved_comes_at_once():
+    """A server that counts over less than a minute would refuse what the pause had saved."""
+    limits = gate(rpm=600, burst=0.01)
+    assert [limits.take(1.0, 0) for _ in range(8)].count(0.0) == 6
+    limits.refused(1.1, 1.0, 3.0)
+    assert limits.take(4.0, 0) > 0.0
+    assert [limits.take(4.2, 0) for _ in range(8)].count(0.0) == 1
+    assert [limits.take(62.0, 0) for _ in range(8)].count(0.0) == 6
+    quick = gate(
+        rpm=60_000, burst=0.01
+    )  # a timer that comes late does not cost a fast one its pace
+    quick.refused(1.1, 1.0, None)
+    assert [quick.take(3.0, 0) for _ in range(99)].count(0.0) == 50
+
+
 def test_retry_after_holds_all_back():
     limits = gate(rpm=6000)
     assert limits.take(0.0, 0) == 0.0

@@ -185,6 +185,19 @@ async def test_refusals_are_learned_from(make, mock_llm, redis):
         assert 0.69 < float(await client.hget("llmcurl:{a}:limit", "factor")) < 1.0
 
 
+async def test_after_a_refusal_nothing_saved_comes_at_once(redis):
+    async with RateLimit(rpm=600, burst=0.01, redis=redis, name="calm") as limit:
+        (await limit.acquire(record())).settle(status=429, retry_after=0.5)
+        given = []
+
+        async def one():
+            await limit.acquire(record())
+            given.append(asyncio.get_running_loop().time())
+
+        await asyncio.gather(*(one() for _ in range(4)))
+    assert given[-1] - given[0] > 0.25, "three tenths of a second at 600 a minute"
+
+
 async def test_a_client_of_ones_own(redis):
     from redis.asyncio import Redis
 

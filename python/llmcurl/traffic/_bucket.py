@@ -18,6 +18,10 @@ INCREASE = 0.02
 LEAST = 0.05
 #: Part of a minute's budget that may be used at once.
 BURST = 0.01
+#: After a refusal no more than this time's budget, for so many seconds: the server may count over
+#: shorter times than a minute, and what was saved in a pause that it asked for would come at once.
+CALM = 0.05
+CALM_FOR = 60.0
 
 
 class Settings(NamedTuple):
@@ -33,22 +37,26 @@ class Bucket:
     """An amount that is used up and fills again. May be below zero: what costs more than the
     bucket holds passes when it is full, and is paid off afterwards."""
 
-    __slots__ = ("_at", "level", "rate", "size")
+    __slots__ = ("_at", "calm_until", "level", "rate", "size")
 
     def __init__(self, per_minute: float, burst: float, now: float) -> None:
         self.rate = per_minute / 60.0
         self.size = max(per_minute * burst, 1.0)
         self.level = self.size
+        self.calm_until = -math.inf
         self._at = now
 
     def wait(self, now: float, amount: float, factor: float) -> float:
         """Seconds until `amount` is there."""
         rate = self.rate * factor
+        size = self.size
+        if now < self.calm_until:
+            size = min(size, max(self.rate * CALM, 1.0))
         if now > self._at:
-            self.level = min(self.level + (now - self._at) * rate, self.size)
+            self.level = min(self.level + (now - self._at) * rate, size)
             self._at = now
-        missing = min(amount, self.size) - self.level
-        return missing / rate if missing > 1e-9 * self.size else 0.0
+        missing = min(amount, size) - self.level
+        return missing / rate if missing > 1e-9 * size else 0.0
 
     def add(self, amount: float) -> None:
         """Gives back, or takes away if it is negative."""
@@ -125,6 +133,8 @@ class Gate:
             return
         self._factor = max(self.factor(now) * DECREASE, LEAST)
         self._cut_at = now
+        if self.requests is not None:
+            self.requests.calm_until = now + CALM_FOR
         settings = self.settings
         if settings.rpm is None and settings.tpm is None and settings.concurrency is None:
             self._window = max(1.0, min(self._window, self.in_flight + 1) * DECREASE)

@@ -97,7 +97,8 @@ class RateLimit:
 
     The limit follows the server: Retry-After holds all calls back; x-ratelimit-* and
     anthropic-ratelimit-* headers lower what is left; each refusal (429, 529) cuts all limits to
-    70 %, and they grow again by 2 % of the full limit per second. Without any number it is the
+    70 %, and they grow again by 2 % of the full limit per second; for a minute nothing is saved up
+    for a burst. Without any number it is the
     count of calls under way that is cut and grows.
 
     Threads: loops in several threads may share one; order and counts hold across them.

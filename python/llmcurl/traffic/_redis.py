@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._exceptions import TransportError
 from .._redact import mask_url
-from ._bucket import DECREASE, INCREASE, LEAST, REFUSED
+from ._bucket import CALM, CALM_FOR, DECREASE, INCREASE, LEAST, REFUSED
 from ._feedback import said_by
 
 if TYPE_CHECKING:
@@ -50,12 +50,13 @@ LEASE = 120.0
 _TAKE = f"""
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1000000
-local s = redis.call('HMGET', KEYS[1], 'r', 't', 'at', 'factor', 'pause')
+local s = redis.call('HMGET', KEYS[1], 'r', 't', 'at', 'factor', 'pause', 'calm')
 local rate, size, trate, tsize = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local room, lease = tonumber(ARGV[5]), tonumber(ARGV[6])
 local r, tk = tonumber(s[1] or size), tonumber(s[2] or tsize)
 local at, factor, pause = tonumber(s[3] or now), tonumber(s[4] or 1), tonumber(s[5] or 0)
 local past = math.max(now - at, 0)
+if now < tonumber(s[6] or 0) then size = math.min(size, math.max(rate * {CALM}, 1)) end
 factor = math.min(1, factor + past * {INCREASE})
 r = math.min(size, r + past * rate * factor)
 tk = math.min(tsize, tk + past * trate * factor)
@@ -103,7 +104,8 @@ if tonumber(ARGV[8]) > 0 then
   redis.call('HSET', KEYS[1], 'pause', math.max(tonumber(s[5] or 0), now + ARGV[8]))
 end
 if ARGV[6] == '1' and tonumber(ARGV[7]) >= tonumber(s[4] or 0) then
-  redis.call('HSET', KEYS[1], 'factor', math.max(tonumber(s[3] or 1) * {DECREASE}, {LEAST}), 'cut', now)
+  redis.call('HSET', KEYS[1], 'factor', math.max(tonumber(s[3] or 1) * {DECREASE}, {LEAST}), 'cut', now,
+    'calm', now + {CALM_FOR})
 end
 return 1
 """
