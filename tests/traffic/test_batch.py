@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
+import os
+import struct
+import termios
 
 import llmcurl
 import pytest
@@ -492,3 +496,22 @@ async def test_lines_in_a_log_and_a_bar_on_a_terminal():
     async for _ in run:
         pass
     assert "5/5" in terminal.getvalue() and "0 failed" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("columns", [0, 120])
+async def test_a_bar_on_a_terminal_of_any_size(columns, monkeypatch):
+    pytest.importorskip("tqdm")
+    ours, theirs = os.openpty()
+    fcntl.ioctl(
+        theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30 if columns else 0, columns, 0, 0)
+    )
+    with os.fdopen(ours, "rb", buffering=0) as reader:
+        with os.fdopen(theirs, "w") as terminal:
+            monkeypatch.setattr("sys.stderr", terminal)  # tqdm asks for the size of this one
+            async for _ in batch(range(5), Meter(), progress=True):
+                pass
+            monkeypatch.undo()
+            shown = reader.read(65536)  # before its end: what is not read then is lost
+            while b"0 failed" not in shown:
+                shown += reader.read(65536)
+    assert b"5/5" in shown and b"0 failed" in shown

@@ -211,7 +211,7 @@ def _empty(path: str) -> None:
 
 def _logs_above_the_bar() -> AbstractContextManager[object]:
     """What is logged meanwhile does not tear the progress bar."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         try:
             logs: Any = importlib.import_module("tqdm.contrib.logging")
         except ImportError:

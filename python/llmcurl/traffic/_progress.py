@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ ProgressTypes = bool | Callable[[Any], Any]
 _BAR = 0.1
 _CALL = 0.5
 _LINE = 10.0
+_SHAPE = 100, 20
 
 
 class Progress(Protocol):
@@ -154,6 +156,14 @@ class _Lines(_Timed):
             self._out.flush()
 
 
+def _columns(out: TextIO) -> int:
+    """Of the terminal; 0 where nobody has said it, in a container, say: tqdm would show nothing."""
+    try:
+        return os.get_terminal_size(out.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
 class _Bar(_Timed):
     """tqdm's bar."""
 
@@ -167,8 +177,15 @@ class _Bar(_Timed):
 
     def start(self, stats: BatchStats) -> None:
         super().start(stats)
+        wide = _columns(self._out)
         self._bar = self._tqdm(
-            total=stats.total, unit="call", file=self._out, dynamic_ncols=True, mininterval=0.0
+            total=stats.total,
+            unit="call",
+            file=self._out,
+            ncols=None if wide else _SHAPE[0],
+            nrows=None if wide else _SHAPE[1],
+            dynamic_ncols=wide > 0,
+            mininterval=0.0,
         )
 
     def show(self, stats: BatchStats) -> None:
