@@ -54,6 +54,7 @@ _CODES: dict[int, type[exc.RequestError]] = {
     26: exc.WriteError,  # CURLE_READ_ERROR: our body could not be read for sending
     35: exc.ConnectError,  # CURLE_SSL_CONNECT_ERROR
     45: exc.ConnectError,  # CURLE_INTERFACE_FAILED: local_address cannot be used
+    27: exc.RemoteProtocolError,  # CURLE_OUT_OF_MEMORY: see make_error
     47: exc.TooManyRedirects,  # CURLE_TOO_MANY_REDIRECTS
     52: exc.RemoteProtocolError,  # CURLE_GOT_NOTHING
     53: exc.ConnectError,  # CURLE_SSL_ENGINE_NOTFOUND
@@ -148,7 +149,7 @@ def make_error(
     shown = mask_url(url)
     if reason == "closed":
         return exc.ClientClosed(text or f"The client was closed during {method} {shown}.")
-    if code == 27:
+    if code == 27 and not (reason == "curl" and phase == "receive"):
         return MemoryError(f"{text or 'libcurl ran out of memory'} ({method} {shown})")
     if code == 3 and reason == "curl":
         return exc.InvalidURL(f"libcurl refuses the URL {shown!r}: {text or 'malformed'}")
@@ -158,6 +159,11 @@ def make_error(
         said = _descriptor_text(details)
     elif reason == "stale":
         said = _stale_text(text)
+    elif code == 27:
+        # libcurl before 8.6 has no other code for a line of the header beyond its ceiling.
+        said = "a line of the header is too large (or libcurl ran out of memory)"
+    elif code == 23 and reason == "too_large" and cls is exc.ResponseTooLarge:
+        said = "the body is larger than max_response_bytes allows; stream it if that is meant to be"
     elif code == 42 and cls is exc.ConnectError:
         said = f"a socket option could not be set: {os.strerror(details['os_errno'])}"
     else:

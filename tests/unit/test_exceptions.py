@@ -128,7 +128,16 @@ def test_the_kernels_own_connect_timeout_is_a_connect_timeout() -> None:
 
 def test_out_of_memory_is_a_memory_error_and_a_bad_url_an_invalid_url() -> None:
     assert type(build(code=27)) is MemoryError
+    # what libcurl before 8.6 says to a line of the header beyond its ceiling
+    error = build(code=27, text="Out of memory", phase="receive")
+    assert type(error) is exc.RemoteProtocolError and "line of the header" in str(error)
     assert type(build(code=3, text="Port number was not a decimal number")) is exc.InvalidURL
+
+
+def test_a_body_beyond_the_ceiling_names_the_setting() -> None:
+    text = "Failure writing output to destination"
+    error = build("too_large", 23, text, "receive")
+    assert type(error) is exc.ResponseTooLarge and "max_response_bytes" in str(error)
 
 
 def test_the_text_reads_as_a_sentence() -> None:
