@@ -8,11 +8,10 @@ LLM calls: see `Timeout` and `Limits`.
 from __future__ import annotations
 
 import asyncio
-import weakref
 from asyncio import _get_running_loop
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import _errormap as _errormap  # now: when descriptors run out it could not be read
 from . import _native
@@ -23,7 +22,7 @@ from ._cookies import Cookies, CookieTypes
 from ._decoders import ACCEPT_ENCODING, MAX_BODY
 from ._drive import Hooks, Plan, StreamContext, launch
 from ._exceptions import ClientClosed
-from ._headers import Headers, HeaderTypes, WatchedHeaders
+from ._headers import Headers, HeaderTypes
 from ._logging import with_call_log
 from ._native import Call, ClientCalls, HeaderList
 from ._pools import Binding, PoolSettings, add_observed, add_stats, header_list
@@ -36,6 +35,7 @@ from ._version import __version__
 from ._watch import threshold_of
 
 if TYPE_CHECKING:
+    from ._options import RequestOptions
     from .traffic import DeadlineTypes, LimitTypes, Observer, Retry
     from .traffic._control import Control
     from .traffic._http import Traffic
@@ -64,14 +64,6 @@ def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, not {value!r}")
     return value
-
-
-def _forget_lists(client: AsyncClient | None) -> None:
-    """Header sets made ready are out of date."""
-    if client is not None:
-        client._changes += 1
-        for binding in list(client._bindings.values()):
-            binding.lists.clear()
 
 
 class AsyncClient(ClientCalls):
@@ -143,7 +135,6 @@ class AsyncClient(ClientCalls):
         self._base_url = base
         self._headers = _default_headers()
         self._headers.update(headers)
-        self._changes = 0
         self._params = QueryParams(params)
         self._jar = None if cookies is None else Cookies(cookies)
         self._auth = build_auth(auth)
@@ -217,16 +208,21 @@ class AsyncClient(ClientCalls):
     @property
     def headers(self) -> Headers:
         """Sent with each request. Changes count from the next call on."""
-        if not isinstance(self._headers, WatchedHeaders):
-            seen = weakref.ref(self)  # no cycle
-            self._headers = WatchedHeaders(self._headers, lambda: _forget_lists(seen()))
+        self._forget()
         return self._headers
 
     @headers.setter
     def headers(self, headers: HeaderTypes) -> None:
         self._headers = _default_headers()
         self._headers.update(headers)
-        _forget_lists(self)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Header sets made ready may be out of date."""
+        self._direct = self._simple = False
+        self._route()
+        for binding in self._bindings.values():
+            binding.lists.clear()
 
     @property
     def base_url(self) -> URL:
@@ -358,17 +354,20 @@ class AsyncClient(ClientCalls):
         plan = self._plan(request, auth, follow_redirects, timeout, False, traffic)
         return self._launch(request, plan)
 
-    def stream(self, method: str, url: URLTypes, **options: Any) -> StreamContext:
+    def stream(
+        self, method: str, url: URLTypes, **options: Unpack[RequestOptions]
+    ) -> StreamContext:
         """``async with client.stream("POST", url) as response``: the response is there when
         its head is; its body is read piece by piece. Leaving the block drops the rest.
 
         Args and Raises: as `request`.
         """
-        auth = options.pop("auth", UNSET)
-        follow = options.pop("follow_redirects", UNSET)
-        timeout = options.pop("timeout", UNSET)
-        wanted = [options.pop(name, default) for name, default in _TRAFFIC]
-        request = self.build_request(method, url, **options)
+        given: dict[str, Any] = {**options}
+        auth = given.pop("auth", UNSET)
+        follow = given.pop("follow_redirects", UNSET)
+        timeout = given.pop("timeout", UNSET)
+        wanted = [given.pop(name, default) for name, default in _TRAFFIC]
+        request = self.build_request(method, url, **given)
         traffic = self._traffic(request, *wanted)
         plan = self._plan(request, auth, follow, timeout, True, traffic)
         return StreamContext(self, request, plan)
@@ -451,7 +450,6 @@ class AsyncClient(ClientCalls):
                     return found
             else:
                 key = None
-        changes = self._changes
         merged = Headers(self._headers)
         if self._auth is not None:
             merged["Authorization"] = self._auth.header_value or ""
@@ -460,10 +458,7 @@ class AsyncClient(ClientCalls):
             merged.setdefault(*_JSON)
         if key is None:
             return header_list(merged)
-        made = binding.keep_list(key, merged)
-        if changes != self._changes:  # by another thread: this call may be the one before
-            binding.lists.clear()
-        return made
+        return binding.keep_list(key, merged)
 
     def _merge_url(self, url: URLTypes) -> URL:
         given = parse_url(url)
