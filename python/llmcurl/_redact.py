@@ -6,9 +6,10 @@ Nothing here is used to build a request; the real URL and headers go their own w
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
-__all__ = ["SECRET_HEADERS", "mask_query", "mask_url", "scrub_text"]
+__all__ = ["SECRET_HEADERS", "mask_query", "mask_url", "scrub_text", "secrets_of"]
 
 #: Header names (lower case) whose values never appear in a repr.
 SECRET_HEADERS = frozenset(
@@ -65,6 +66,15 @@ def mask_url(url: str) -> str:
 def mask_query(query: str) -> str:
     """An encoded query with secret-looking values as ``***``."""
     return "&".join(map(_mask_pair, query.split("&")))
+
+
+def secrets_of(headers: Mapping[str, str]) -> list[str]:
+    """The secrets in request headers, with and without the scheme before them ("Bearer")."""
+    found = []
+    for name in SECRET_HEADERS:
+        if value := headers.get(name):
+            found += [value, value.partition(" ")[2]]
+    return [secret for secret in found if len(secret) > 3]
 
 
 def scrub_text(text: str) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import ssl
-import stat
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import llmcurl
 import pytest
@@ -192,10 +189,14 @@ async def test_no_lane_ever_needed_the_rescue(h2, nginx: Nginx) -> None:
 def segments_sent(port: int) -> Iterator[int]:
     """Segments with data sent on this process's connections to a port: tcpi_data_segs_out of
     struct tcp_info in linux/tcp.h."""
-    for path in list(Path("/proc/self/fd").iterdir()):
-        if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            sock = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
             continue
-        with socket.socket(fileno=os.dup(int(path.name))) as sock, contextlib.suppress(OSError):
+        with sock:
             if sock.family == socket.AF_INET and sock.getpeername()[1] == port:
                 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
                 yield struct.unpack_from("I", info, 156)[0]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 import msgspec
 
@@ -16,10 +17,12 @@ from .._logging import with_call_log
 from .._models import Response
 from .._native import DeltaParser
 from .._pools import add_observed
+from .._redact import mask_url, secrets_of
 from ._embeddings import Embeddings
-from ._errors import AuthenticationError, InvalidReply, error_of_answer
+from ._errors import AuthenticationError, InvalidReply, LLMError, error_of_answer
 from ._events import MAX_EVENT
 from ._http import open_stream
+from ._lenient import repaired
 from ._messages import Conversation, messages_of
 from ._reply import Reply
 from ._run import Run, run
@@ -31,9 +34,24 @@ if TYPE_CHECKING:
     from ..traffic import DeadlineTypes, LimitTypes, Observer, Retry, StreamTimeout
     from ..traffic._control import Control
 
-__all__ = ["LLM", "Params", "env", "set_unless"]
+__all__ = ["LLM", "NO_ERROR", "LLMOptions", "Params", "env", "set_unless"]
 
 Params = dict[str, Any]
+
+
+class LLMOptions(TypedDict, total=False):
+    """What the clients of all providers take, see `LLM`."""
+
+    model: str | None
+    client: AsyncClient | None
+    timeout: TimeoutTypes | Unset
+    headers: Mapping[str, str] | None
+    max_event_bytes: int
+    retry: Retry | None
+    limit: LimitTypes | None
+    deadline: DeadlineTypes
+    stream_timeout: StreamTimeout | None
+    observers: Sequence[Observer]
 
 
 class _Answer(msgspec.Struct):
@@ -43,6 +61,8 @@ class _Answer(msgspec.Struct):
 
 
 _look = msgspec.json.Decoder(_Answer).decode
+#: What some servers put where there is no error.
+NO_ERROR = frozenset({b"", b"null", b"{}", b'""', b"false", b"[]"})
 
 
 def env(*names: str) -> str | None:
@@ -384,35 +404,55 @@ class LLM:
 
     # Answers ------------------------------------------------------------------------------------
 
-    def _scrub(self, text: str) -> str:
-        """A text of the provider's without the key, which some repeat in their errors."""
-        return text.replace(self._key, "***") if self._key else text
+    def _scrub(self, response: Response, text: str) -> str:
+        """A text of the provider's without the key, which some repeat in their errors, and
+        without other secrets of the request's headers."""
+        secrets = [self._key] if self._key else []
+        for secret in secrets + secrets_of(response.request.headers):
+            text = text.replace(secret, "***")
+        return text
 
-    def _check(self, response: Response, body: bytes) -> None:
-        """Raises the error that an answer means."""
-        problem: Exception | None = None
-        if response.status_code < 400:
-            try:
-                error = bytes(_look(body).error)
-            except (msgspec.DecodeError, ValueError) as found:
-                problem = found
-            else:
-                if error in (b"", b"null"):
-                    return
+    def _check(self, response: Response, body: bytes) -> bytes:
+        """The body of an answer that is a reply. Raises the error that it means else."""
         status = response.status_code
-        if problem is not None:
+        if response.has_redirect_location:
+            target = mask_url(response.headers["location"])
             raise InvalidReply(
-                f"the answer is not a JSON object: {problem}",
+                f"the server redirects to {target}: give that as base_url=, or "
+                "client=AsyncClient(follow_redirects=True)",
                 provider=self.provider,
                 status=status,
-                body=self._scrub(body.decode("utf-8", "replace")).encode(),
-            ) from problem
-        raise error_of_answer(self.provider, status, response.headers, body, self._scrub)
+            )
+        if status < 400:
+            try:
+                error = bytes(_look(body).error)
+            except (ValueError, RecursionError) as problem:
+                fixed = None if isinstance(problem, msgspec.ValidationError) else repaired(body)
+                if fixed is not None:
+                    return self._check(response, fixed)
+                raise InvalidReply(
+                    f"the answer is not a JSON object: {problem}",
+                    provider=self.provider,
+                    status=status,
+                    body=self._scrub(response, body.decode("utf-8", "replace")).encode(),
+                ) from problem
+            if error in NO_ERROR:
+                return body
+        raise self._refusal(response, body)
+
+    def _refusal(self, response: Response, body: bytes) -> LLMError:
+        """The error in an answer."""
+        return error_of_answer(
+            self.provider,
+            response.status_code,
+            response.headers,
+            body,
+            partial(self._scrub, response),
+        )
 
     def _whole(self, response: Response, body: bytes) -> Reply:
         """The reply in a plain answer."""
-        self._check(response, body)
-        return self.reply_type(body, response)
+        return self.reply_type(self._check(response, body), response)
 
     def _made(self, response: Response, full: Params) -> Reply:
         """The reply that a stream was put together to."""

@@ -6,7 +6,7 @@ import binascii
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import msgspec
 
@@ -68,10 +68,10 @@ class Embeddings:
         return self._count
 
     @overload
-    def __getitem__(self, index: int) -> memoryview: ...
+    def __getitem__(self, index: int) -> memoryview[float]: ...
     @overload
-    def __getitem__(self, index: slice) -> list[memoryview]: ...
-    def __getitem__(self, index: int | slice) -> memoryview | list[memoryview]:
+    def __getitem__(self, index: slice) -> list[memoryview[float]]: ...
+    def __getitem__(self, index: int | slice) -> memoryview[float] | list[memoryview[float]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self._count))]
         if index < 0:
@@ -79,9 +79,10 @@ class Embeddings:
         if not 0 <= index < self._count:
             raise IndexError("no such vector")
         start = index * self.dimensions
-        return memoryview(self.data)[start : start + self.dimensions]
+        floats = cast("memoryview[float]", memoryview(self.data))
+        return floats[start : start + self.dimensions]
 
-    def __iter__(self) -> Iterator[memoryview]:
+    def __iter__(self) -> Iterator[memoryview[float]]:
         return (self[i] for i in range(self._count))
 
     def numpy(self) -> Any:

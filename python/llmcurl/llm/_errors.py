@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .._exceptions import HTTPError, TimeoutException
+from .._native import EventParser
 from .._waits import retry_after_of, wait_of
 
 if TYPE_CHECKING:
@@ -216,8 +217,8 @@ _BY_WORD: dict[str, type[LLMError]] = {
 }
 
 _CONTEXT = re.compile(
-    r"context_length_exceeded|(maximum|max) context length|context (length|window)"
-    r"|prompt is too long|input token count.{0,40} exceeds",
+    r"context_length_exceeded|exceed_context_size_error|context (length|window|size|limit)"
+    r"|prompt is too long|input token count.{0,40} exceeds|max_new_tokens`? must be <=",
     re.IGNORECASE,
 )
 
@@ -240,6 +241,9 @@ def _error_object(body: bytes) -> dict[str, Any]:
     """The error as the provider describes it: {} if the body says nothing. The four
     providers, and the servers compatible with them, differ only in where they put it."""
     try:
+        if body.startswith((b"data:", b"event:")):  # an error in the form of a stream
+            events = EventParser().feed(body + b"\n\n")
+            body = events[0][1] if events else b""
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, ValueError):
         return {}
@@ -247,7 +251,7 @@ def _error_object(body: bytes) -> dict[str, Any]:
         value = value[0]
     if not isinstance(value, dict):
         return {}
-    error = value.get("error", value)
+    error = value.get("error") or _error_of_choice(value) or value
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
@@ -259,6 +263,13 @@ def _error_object(body: bytes) -> dict[str, Any]:
     return error
 
 
+def _error_of_choice(value: dict[str, Any]) -> Any:
+    """The error within the first answer, where OpenRouter puts it."""
+    choices = value.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first.get("error") if isinstance(first, dict) else None
+
+
 def _word(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -268,7 +279,7 @@ def _class_of(status: int | None, code: str, kind: str, message: str) -> type[LL
     found = _BY_STATUS.get(status or 0)
     if found is not None:
         return found
-    if code == "context_length_exceeded" or _CONTEXT.search(message):
+    if _CONTEXT.search(f"{code} {kind} {message}"):
         return ContextLengthError
     word = _BY_WORD.get(code.lower()) or _BY_WORD.get(kind.lower()) or LLMError
     if status is None:

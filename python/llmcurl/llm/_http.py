@@ -9,11 +9,13 @@ from typing import Any
 
 from .._client import AsyncClient
 from .._config import UNSET, Timeout, TimeoutTypes, Unset, build_timeout
+from .._decoders import ceiling_of, too_large
 from .._drive import STREAM
 from .._models import Response
 from .._native import Call
+from ._events import MAX_EVENT
 
-__all__ = ["open_stream", "post", "reader_of"]
+__all__ = ["is_framed", "is_unclear", "open_stream", "post", "reader_of", "rest_of", "start_of"]
 
 #: connect, read, write, pool, total in milliseconds, 0 = none.
 Milliseconds = tuple[int, int, int, int, int]
@@ -104,3 +106,47 @@ def reader_of(response: Response) -> Callable[[], Awaitable[bytes]]:
         return b""
 
     return read_decoded
+
+
+#: How the lines of server-sent events begin.
+_FIELDS = (b"data", b"event", b"id", b"retry", b":")
+
+
+def start_of(data: bytes) -> bytes:
+    """What is left without a byte order mark and blanks before it."""
+    return data.lstrip(b"\xef\xbb\xbf \t\r\n")
+
+
+def is_unclear(provider: str, start: bytes) -> bool:
+    """More of the body is needed before `is_framed` can be asked."""
+    if provider != "ollama":
+        return len(start) < max(map(len, _FIELDS))
+    return b"\n" not in start and len(start) < MAX_EVENT
+
+
+def is_framed(provider: str, start: bytes) -> bool:
+    """Whether a body that begins so is a stream, whatever its Content-Type says."""
+    if provider != "ollama":
+        return start.startswith((*_FIELDS, b"["))
+    line, end, _ = start.partition(b"\n")
+    return bool(end) and line.rstrip().endswith(b"}") and b'"error"' not in line
+
+
+async def rest_of(response: Response, first: bytes, read: Callable[[], Awaitable[bytes]]) -> bytes:
+    """The whole body, of which `first` was read already; `response` has it, too.
+
+    Raises:
+        ResponseTooLarge: as `Response.aread`.
+        TransportError: as `Response.aiter_bytes`.
+    """
+    pieces, total = [first], len(first)
+    encoded = bool(response._encodings())
+    while chunk := await read():
+        pieces.append(chunk)
+        total += len(chunk)
+        received = response.num_bytes_downloaded or total
+        if total > (limit := ceiling_of(response._extra, received, None, encoded)):
+            raise too_large(limit, received)
+    body = b"".join(pieces)
+    response._attach(content=body)
+    return body

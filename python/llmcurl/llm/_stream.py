@@ -6,6 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
@@ -16,8 +17,8 @@ from .._exceptions import RequestError
 from .._models import Response, Timings
 from .._native import DeltaParser
 from ._errors import InvalidReply, LLMError, StreamInterrupted, error_of_event
-from ._events import too_large
-from ._http import reader_of
+from ._events import MAX_EVENT, too_large
+from ._http import is_framed, is_unclear, reader_of, rest_of, start_of
 from ._reply import Reply
 from ._types import Delta, ToolCall, ToolCallDelta, Usage
 
@@ -61,7 +62,7 @@ class Source(Protocol):
 
     @property
     def provider(self) -> str: ...
-    def _scrub(self, text: str) -> str: ...
+    def _scrub(self, response: Response, text: str) -> str: ...
     def _whole(self, response: Response, body: bytes) -> Reply: ...
     def _made(self, response: Response, full: dict[str, Any]) -> Reply: ...
 
@@ -126,20 +127,68 @@ class Stream:
         """The head is there: a stream, or a whole answer?"""
         self.response = response
         try:
+            if response.status_code >= 300:  # redirects are told as what they are
+                self._is_whole(await response.aread())
+                return
+            read = reader_of(response)
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            streamed = kind.endswith(("event-stream", "ndjson"))
-            if response.status_code >= 400 or not streamed and kind not in ("", "text/plain"):
-                # No stream: an error, or a server that gives the whole reply although asked for
-                # a stream.
-                body = await response.aread()
-                self._whole = self._source._whole(response, body)
-                self._items = iter(_deltas_of(self._whole))
-                self._ended = True
+            if kind.endswith(("event-stream", "ndjson")) or kind in ("", "text/plain"):
+                self._read = self._from_start(read)
+                return
+            # An error, a server that gives the whole reply although asked for a stream, or
+            # events under another name: the first bytes tell.
+            provider, first = self._source.provider, b""
+            while is_unclear(provider, first) and (chunk := await read()):
+                first = start_of(first + chunk)
+            if is_framed(provider, first):
+                self._read = self._from_start(_again(first, read))
             else:
-                self._read = reader_of(response)
+                self._is_whole(await rest_of(response, first, read))
         except BaseException:
             response._close_stream()
             raise
+
+    def _is_whole(self, body: bytes) -> None:
+        """The body is no stream but the reply. Raises: the error that it is instead."""
+        self._whole = self._source._whole(self.response, body)
+        self._items = iter(_deltas_of(self._whole))
+        self._ended = True
+        self._close()
+
+    def _from_start(self, read: Callable[[], Awaitable[bytes]]) -> Callable[[], Awaitable[bytes]]:
+        """`read`, but what is JSON under the name of events is recognized: some servers send an
+        error like that, others a list of what would be the events."""
+
+        async def first() -> bytes:
+            chunk = await read()
+            start = start_of(chunk)
+            if chunk and not start:
+                return chunk
+            self._read = read
+            if self._source.provider == "ollama" or start[:1] not in (b"{", b"["):
+                return chunk
+            body = start
+            while b"\ndata:" not in body[-len(chunk) - 5 :] and len(body) <= MAX_EVENT:
+                if not (chunk := await read()):
+                    return self._not_framed(body)
+                body += chunk
+            return body
+
+        return first
+
+    def _not_framed(self, body: bytes) -> bytes:
+        """Takes a body without events for what it is; gives what remains for the parser."""
+        try:
+            items = _decode_list(body) if body[:1] == b"[" else []
+            if items:
+                self._items = iter([bytes(item) for item in items])
+            elif msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
+                self._is_whole(body)
+        except LLMError as error:
+            self._fail(error)
+        except msgspec.DecodeError:
+            return body
+        return b""
 
     async def __aexit__(
         self,
@@ -254,20 +303,25 @@ class Stream:
         if self._asm.over:
             return
         data = item if isinstance(item, bytes) else item[1]
+        if item is data and not data.strip():
+            return  # keeps a connection alive
         try:
             if not isinstance(item, bytes):
                 raise ErrorEvent
             deltas = self._asm.event(data)
         except ErrorEvent:
             source = self._source
+            clean = partial(source._scrub, self.response)
             self._fail(
-                error_of_event(
-                    source.provider, self.response.headers, data, source._scrub, self.partial
-                )
+                error_of_event(source.provider, self.response.headers, data, clean, self.partial)
             )
         except _WRONG as error:
-            text = f"an event of the stream is not what it should be: {error}"
-            self._fail(self._make(InvalidReply, text, data), error)
+            cls: type[LLMError] = InvalidReply
+            words = str(error) if isinstance(error, ValueError) else repr(error)
+            text = f"an event of the stream is not what it should be: {words}"
+            if self._finished and isinstance(error, ValueError):  # what no line end came after
+                cls, text = StreamInterrupted, "the stream ended within an event"
+            self._fail(self._make(cls, text, data), error)
         if deltas:
             if self._first is None and any(d.text or d.reasoning or d.tool_call for d in deltas):
                 self._first = self._latest
@@ -293,7 +347,7 @@ class Stream:
             if self._asm.over:  # only the connection's end is untidy
                 self._end()
                 return False
-            text = f"the stream broke off: {self._source._scrub(str(error))}"
+            text = f"the stream broke off: {self._source._scrub(self.response, str(error))}"
             self._fail(self._make(StreamInterrupted, text), error)
         try:
             items = self._parser.feed(chunk) if chunk else self._parser.finish()
@@ -329,7 +383,7 @@ class Stream:
             text,
             provider=source.provider,
             status=self.response.status_code,
-            body=source._scrub(body.decode("utf-8", "replace")).encode() if body else b"",
+            body=source._scrub(self.response, body.decode("utf-8", "replace")).encode(),
             partial=self.partial,
         )
 
@@ -397,6 +451,17 @@ class Stream:
         return f"<Stream of {self._source.provider}, {state}>"
 
 
+def _again(chunk: bytes, read: Callable[[], Awaitable[bytes]]) -> Callable[[], Awaitable[bytes]]:
+    """`read`, with a chunk that was read before coming first."""
+    pending = [chunk]
+
+    async def either() -> bytes:
+        return pending.pop() if pending else await read()
+
+    return either
+
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _WRONG = (ValueError, TypeError, LookupError, AttributeError, msgspec.DecodeError)
 
 

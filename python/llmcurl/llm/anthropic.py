@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import msgspec
 
-from ._base import LLM, Params, env, set_unless
+from ._base import LLM, LLMOptions, Params, env, set_unless
+from ._lenient import EventDecoder
 from ._messages import image_of, parts_of
 from ._reply import Reply
 from ._schema import schema_of
@@ -25,6 +26,9 @@ _FINISH = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+
+#: How Anthropic wants arguments back that are no JSON ("fine-grained tool streaming").
+_NO_JSON = "INVALID_JSON"
 
 # What of a reply is read --------------------------------------------------------------------
 
@@ -63,7 +67,7 @@ class AnthropicReply(Reply):
 
     __slots__ = ()
     provider: ClassVar[str] = "anthropic"
-    decode: ClassVar[Any] = msgspec.json.Decoder(_Reply).decode
+    decode: ClassVar[Any] = msgspec.json.Decoder(_Reply, strict=False).decode
 
     @property
     def text(self) -> str:
@@ -76,7 +80,7 @@ class AnthropicReply(Reply):
     @property
     def tool_calls(self) -> list[ToolCall]:
         return [
-            ToolCall(block.name or "", bytes(block.input).decode(), block.id or "")
+            ToolCall(block.name or "", _arguments(block.input), block.id or "")
             for block in self._read().content
             if block.type == "tool_use"
         ]
@@ -110,6 +114,16 @@ class AnthropicReply(Reply):
         return {"role": "assistant", "content": self.json()["content"]}
 
 
+def _arguments(given: msgspec.Raw) -> str:
+    """The JSON text of a call's input."""
+    text = bytes(given).decode()
+    if _NO_JSON in text:
+        value = msgspec.json.decode(text)
+        if isinstance(value, dict) and value.keys() == {_NO_JSON}:
+            return str(value[_NO_JSON])
+    return text
+
+
 # Streams --------------------------------------------------------------------------------------
 
 
@@ -131,9 +145,9 @@ class _BlockSoFar:
             text = "".join(pieces)
             if name == "input":
                 try:
-                    made[name] = msgspec.json.decode(text or "{}")
+                    made[name] = msgspec.json.decode(text) if text.strip() else made.get(name) or {}
                 except msgspec.DecodeError:
-                    made[name] = {}  # cut off in the middle
+                    made[name] = {_NO_JSON: text}  # cut off in the middle, or the model's mistake
             else:
                 made[name] = (made.get(name) or "") + text
         return made
@@ -143,6 +157,7 @@ class _Assembler:
     """Events to a message."""
 
     def __init__(self) -> None:
+        self._decode = EventDecoder()
         self.done = self.over = False
         self._message: dict[str, Any] = {"type": "message", "role": "assistant"}
         self._blocks: dict[int, _BlockSoFar] = {}
@@ -153,7 +168,7 @@ class _Assembler:
         return self._blocks.setdefault(index, _BlockSoFar({"type": "text"}))
 
     def event(self, data: bytes) -> list[Delta]:
-        event = msgspec.json.decode(data)
+        event = self._decode(data)
         kind = event.get("type")
         if kind == "content_block_delta":
             return self._delta(event["index"], event["delta"])
@@ -177,7 +192,11 @@ class _Assembler:
         block = self._blocks[index] = _BlockSoFar(dict(fields))
         if fields["type"] == "tool_use":
             number = self._calls[index] = len(self._calls)
-            call = ToolCallDelta(number, fields.get("name") or "", fields.get("id") or "")
+            given = fields.get("input")  # compatible servers give it at once
+            arguments = msgspec.json.encode(given).decode() if given else ""
+            call = ToolCallDelta(
+                number, fields.get("name") or "", fields.get("id") or "", arguments
+            )
             return [Delta(tool_call=call)]
         if fields["type"] == "text":
             self.append = block.pieces.setdefault("text", []).append
@@ -304,7 +323,7 @@ class Anthropic(LLM):
         base_url: str | None = None,
         max_tokens: int = 4096,
         version: str = "2026-10-21",
-        **options: Any,
+        **options: Unpack[LLMOptions],
     ) -> None:
         key = api_key or (None if auth_token else env("ANTHROPIC_API_KEY"))
         # The version of 2023 takes keys in a field of their own.

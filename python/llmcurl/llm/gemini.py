@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 from urllib.parse import quote
 
 import msgspec
 
 from .._models import Response
-from ._base import LLM, Params, env, set_unless
+from ._base import LLM, LLMOptions, Params, env, set_unless
 from ._embeddings import Embeddings
+from ._lenient import EventDecoder
 from ._messages import call_names, image_of, parts_of, text_of
 from ._reply import Reply
 from ._schema import schema_of
@@ -93,7 +94,7 @@ class GeminiReply(Reply):
 
     __slots__ = ()
     provider: ClassVar[str] = "gemini"
-    decode: ClassVar[Any] = msgspec.json.Decoder(_Answer).decode
+    decode: ClassVar[Any] = msgspec.json.Decoder(_Answer, strict=False).decode
 
     def _candidate(self) -> _Candidate:
         candidates: list[_Candidate] = self._read().candidates or []
@@ -227,6 +228,7 @@ class _Assembler:
     """Answers in pieces to one answer."""
 
     def __init__(self) -> None:
+        self._decode = EventDecoder()
         self.done = False
         self.over = False  # it has no mark for that
         self._head: dict[str, Any] = {}
@@ -235,7 +237,7 @@ class _Assembler:
         self.append: Callable[[str], Any] = self._candidates[0].text_of({}).append
 
     def event(self, data: bytes) -> list[Delta]:
-        answer = msgspec.json.decode(data)
+        answer = self._decode(data)
         if answer.get("error"):
             raise ErrorEvent
         deltas: list[Delta] = []
@@ -272,6 +274,8 @@ class _Assembler:
             return
         so_far.parts.append((part, []))
         if call := part.get("functionCall"):
+            if "name" not in call:
+                raise ValueError("arguments of functions in pieces (partialArgs) are not supported")
             arguments = msgspec.json.encode(call.get("args") or {}).decode()
             piece = ToolCallDelta(self._calls, call["name"], call.get("id") or "", arguments)
             self._calls += 1
@@ -398,7 +402,7 @@ class Gemini(LLM):
         api_key: str | None = None,
         base_url: str | None = None,
         version: str | None = None,
-        **options: Any,
+        **options: Unpack[LLMOptions],
     ) -> None:
         key = api_key or env("GOOGLE_API_KEY", "GEMINI_API_KEY")
         given = base_url or env("GOOGLE_GEMINI_BASE_URL")

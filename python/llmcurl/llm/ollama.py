@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import msgspec
 
 from .._models import Response
-from ._base import LLM, Params, env, set_unless
+from ._base import LLM, LLMOptions, Params, env, set_unless
 from ._embeddings import Embeddings
+from ._lenient import EventDecoder
 from ._messages import call_names, image_of, parts_of, text_of
 from ._reply import Reply
 from ._schema import schema_of
@@ -40,6 +41,7 @@ class _Message(msgspec.Struct):
 class _Answer(msgspec.Struct):
     message: _Message
     model: str | None = None
+    done: bool | None = None
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
@@ -51,7 +53,7 @@ class OllamaReply(Reply):
 
     __slots__ = ()
     provider: ClassVar[str] = "ollama"
-    decode: ClassVar[Any] = msgspec.json.Decoder(_Answer).decode
+    decode: ClassVar[Any] = msgspec.json.Decoder(_Answer, strict=False).decode
 
     @property
     def text(self) -> str:
@@ -71,9 +73,10 @@ class OllamaReply(Reply):
     @property
     def finish_reason(self) -> str | None:
         answer = self._read()
-        if answer.done_reason == "stop" and answer.message.tool_calls:
-            return "tool_calls"
-        return answer.done_reason  # type: ignore[no-any-return]
+        reason: str | None = answer.done_reason
+        if reason is None and answer.done:
+            reason = "stop"  # older versions do not say
+        return "tool_calls" if reason == "stop" and answer.message.tool_calls else reason
 
     @property
     def usage(self) -> Usage:
@@ -104,6 +107,7 @@ class _Assembler:
     """Lines to one answer."""
 
     def __init__(self) -> None:
+        self._decode = EventDecoder()
         self.done = self.over = False
         self._head: dict[str, Any] = {}
         self._fields: dict[str, Any] = {}
@@ -114,7 +118,7 @@ class _Assembler:
         self.append: Callable[[str], Any] = self._texts.append
 
     def event(self, data: bytes) -> list[Delta]:
-        line = msgspec.json.decode(data)
+        line = self._decode(data)
         if line.get("error"):
             raise ErrorEvent
         message = line.pop("message", None) or {}
@@ -209,7 +213,11 @@ class Ollama(LLM):
     reply_type: ClassVar[type[Reply]] = OllamaReply
 
     def __init__(
-        self, *, api_key: str | None = None, base_url: str | None = None, **options: Any
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        **options: Unpack[LLMOptions],
     ) -> None:
         url = base_url or _host(env("OLLAMA_HOST"))
         super().__init__(api_key=api_key or env("OLLAMA_API_KEY"), base_url=url, **options)

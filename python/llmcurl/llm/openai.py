@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 from urllib.parse import quote
 
 import msgspec
 
 from .._models import Response
-from ._base import LLM, Params, env, set_unless
+from ._base import LLM, NO_ERROR, LLMOptions, Params, env, set_unless
 from ._embeddings import Embeddings
 from ._errors import InvalidReply
+from ._lenient import EventDecoder
 from ._messages import parts_of
 from ._reply import Reply
 from ._schema import strict_schema_of
@@ -28,9 +29,15 @@ class _Function(msgspec.Struct):
     arguments: str | dict[str, Any] | None = None
 
 
+class _Custom(msgspec.Struct):
+    name: str | None = None
+    input: str | None = None
+
+
 class _Call(msgspec.Struct):
     function: _Function | None = None
-    id: str | None = None
+    id: str | int | None = None
+    custom: _Custom | None = None
 
 
 class _Message(msgspec.Struct):
@@ -52,6 +59,15 @@ class _Logprobs(msgspec.Struct):
     refusal: list[TokenLogprob] | None = None
 
 
+class _ChoiceError(msgspec.Struct):
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Errors(msgspec.Struct):
+    choices: list[_ChoiceError]
+
+
+_decode_errors = msgspec.json.Decoder(_Errors).decode
 _decode_logprobs = msgspec.json.Decoder(_Logprobs | None).decode
 
 
@@ -69,7 +85,7 @@ class _Usage(msgspec.Struct):
 
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
-    id: str | None = None
+    id: str | int | None = None
     model: str | None = None
     usage: _Usage | None = None
 
@@ -79,7 +95,7 @@ class OpenAIReply(Reply):
 
     __slots__ = ()
     provider: ClassVar[str] = "openai"
-    decode: ClassVar[Any] = msgspec.json.Decoder(_Completion).decode
+    decode: ClassVar[Any] = msgspec.json.Decoder(_Completion, strict=False).decode
 
     def _choice(self) -> _Choice:
         choices: list[_Choice] = self._read().choices
@@ -143,7 +159,7 @@ class OpenAIReply(Reply):
 
     @property
     def id(self) -> str:
-        return self._read().id or ""
+        return str(self._read().id or "")
 
     @property
     def message(self) -> dict[str, Any]:
@@ -158,25 +174,29 @@ class OpenAIReply(Reply):
 
 def _text(message: _Message) -> str:
     content = message.content
-    if isinstance(content, str):
-        return content
-    if content is None:
-        return message.refusal or ""
-    return "".join(part.get("text") or "" for part in parts_of(content))
+    if isinstance(content, list):
+        content = "".join(_part_text(part) for part in content if isinstance(part, (str, dict)))
+    return (content if isinstance(content, str) else "") or message.refusal or ""
 
 
 def _reasoning(message: _Message) -> str:
-    return message.reasoning_content or message.reasoning or ""
+    told = message.reasoning_content or message.reasoning
+    if told or not isinstance(message.content, list):
+        return told or ""
+    return "".join(_thought(part) for part in message.content)
 
 
 def _calls(message: _Message) -> list[ToolCall]:
     made = []
     for call in message.tool_calls or ():
+        if (custom := call.custom) is not None:
+            made.append(ToolCall(custom.name or "", custom.input or "", str(call.id or "")))
+            continue
         function = call.function or _Function()
         arguments = function.arguments or "{}"
         if not isinstance(arguments, str):
             arguments = msgspec.json.encode(arguments).decode()
-        made.append(ToolCall(function.name or "", arguments, call.id or ""))
+        made.append(ToolCall(function.name or "", arguments, str(call.id or "")))
     return made
 
 
@@ -191,40 +211,47 @@ def _reason(choice: _Choice) -> str | None:
 class _ChoiceSoFar:
     """One answer of a stream."""
 
-    __slots__ = ("calls", "fields", "finish", "logprobs", "reasoning", "texts")
+    __slots__ = ("calls", "fields", "finish", "logprobs", "reasoning", "slots", "texts", "thoughts")
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.thoughts: list[str] = []  # Mistral's, which are parts of the content
         self.reasoning: dict[str, list[str]] = {}
         self.calls: dict[int, dict[str, Any]] = {}
+        self.slots: dict[int, int] = {}  # the server's index -> ours, where they differ
         self.fields: dict[str, Any] = {}
         self.finish: str | None = None
         self.logprobs: dict[str, Any] | None = None
 
     def message(self) -> dict[str, Any]:
-        made: dict[str, Any] = {
-            "role": "assistant",
-            "content": "".join(self.texts) if self.texts or not self.calls else None,
-        }
+        content: Any = None
+        if self.texts or not (self.calls or "refusal" in self.fields):
+            content = "".join(self.texts)
+        if self.thoughts:
+            thought = [{"type": "text", "text": "".join(self.thoughts)}]
+            content = [
+                {"type": "thinking", "thinking": thought},
+                {"type": "text", "text": content or ""},
+            ]
+        made: dict[str, Any] = {"role": "assistant", "content": content}
         for name, pieces in self.reasoning.items():
             made[name] = "".join(pieces)
         if self.calls:
-            made["tool_calls"] = [
-                {
-                    **call,
-                    "function": {**call["function"], "arguments": "".join(call["arguments"])},
-                }
-                for _, call in sorted(self.calls.items())
-            ]
-            for call in made["tool_calls"]:
-                del call["arguments"]
+            made["tool_calls"] = [_whole_call(call) for _, call in sorted(self.calls.items())]
         return {**self.fields, **made}
+
+
+def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
+    made = {**call}
+    arguments, function = "".join(made.pop("arguments")), made.pop("function")
+    return made if "custom" in made else {**made, "function": {**function, "arguments": arguments}}
 
 
 class _Assembler:
     """Chunks to a chat completion."""
 
     def __init__(self) -> None:
+        self._decode = EventDecoder()
         self.done = self.over = False
         self._head: dict[str, Any] = {}
         self._usage: Any = None
@@ -235,7 +262,7 @@ class _Assembler:
         if data.strip() == b"[DONE]":
             self.done = self.over = True
             return []
-        chunk = msgspec.json.decode(data)
+        chunk = self._decode(data)
         if chunk.get("error"):
             raise ErrorEvent
         if chunk.get("object") == "error":  # older vLLM
@@ -252,6 +279,8 @@ class _Assembler:
         return deltas
 
     def _choice(self, choice: dict[str, Any], deltas: list[Delta]) -> None:
+        if choice.get("error"):  # OpenRouter
+            raise ErrorEvent
         index = choice.get("index") or 0
         so_far = self._choices.setdefault(index, _ChoiceSoFar())
         if (reason := choice.get("finish_reason")) is not None:
@@ -269,10 +298,13 @@ class _Assembler:
             said = choice.get("message") or {}  # a server that does not stream after all
         for key, value in said.items():
             if key == "content":
-                pieces = [value] if isinstance(value, str) else [_part_text(p) for p in value or ()]
-                for text in filter(None, pieces):
-                    so_far.texts.append(text)
-                    deltas.append(Delta(text, choice=index))
+                for part in [value] if isinstance(value, str) else value or ():
+                    if text := _part_text(part):
+                        so_far.texts.append(text)
+                        deltas.append(Delta(text, choice=index))
+                    elif thought := _thought(part):
+                        so_far.thoughts.append(thought)
+                        deltas.append(Delta(reasoning=thought, choice=index))
             elif key in ("reasoning_content", "reasoning") and isinstance(value, str):
                 if value:
                     so_far.reasoning.setdefault(key, []).append(value)
@@ -281,17 +313,15 @@ class _Assembler:
                         deltas.append(Delta(reasoning=value, choice=index))
             elif key == "tool_calls":
                 for call in value or ():
-                    deltas.append(Delta(tool_call=_merge(so_far.calls, call), choice=index))
+                    deltas.append(Delta(tool_call=_merge(so_far, call), choice=index))
             elif key == "role" or value is None:
                 continue
             elif key == "refusal":
                 so_far.fields[key] = (so_far.fields.get(key) or "") + value
                 if value:
                     deltas.append(Delta(value, choice=index))
-            elif isinstance(value, list) and isinstance(so_far.fields.get(key), list):
-                so_far.fields[key] += value
             else:
-                so_far.fields[key] = value
+                so_far.fields[key] = _added(so_far.fields.get(key), value)
 
     def full(self, usage: bytes | None) -> dict[str, Any]:
         choices = [
@@ -315,30 +345,60 @@ def _part_text(part: Any) -> str:
     return part if isinstance(part, str) else str(part.get("text") or "")
 
 
-def _merge(calls: dict[int, dict[str, Any]], piece: dict[str, Any]) -> ToolCallDelta:
-    """Adds a piece of a tool call. Servers leave out the index, or the id of later pieces."""
-    index = piece.get("index")
-    if index is None:
-        known = [number for number, call in calls.items() if call.get("id") == piece.get("id")]
-        index = known[0] if known and piece.get("id") else len(calls) - (not piece.get("id"))
-        index = max(index, 0)
-    function = piece.get("function") or {}
-    if piece.get("id") and calls.get(index, piece).get("id") not in ("", piece["id"]):
-        index = len(calls)  # some servers give every call the index 0
-    call = calls.setdefault(
+def _thought(part: Any) -> str:
+    """The text in a part of content that is a thought, as Mistral has it."""
+    if not isinstance(part, dict) or part.get("type") != "thinking":
+        return ""
+    return "".join(_part_text(piece) for piece in part.get("thinking") or ())
+
+
+def _added(old: Any, new: Any) -> Any:
+    """A field of which the stream gives pieces (audio, function_call): texts and lists grow."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{key: _added(old.get(key), value) for key, value in new.items()}}
+    if type(old) is type(new) in (str, list):
+        return old + new
+    return old if new is None else new
+
+
+def _slot(so_far: _ChoiceSoFar, piece: dict[str, Any], ident: str, name: str) -> int:
+    """Which call a piece belongs to. Servers leave out the index, or the id of later pieces, or
+    give every call the index 0."""
+    calls, given = so_far.calls, piece.get("index")
+    after = max(calls, default=-1) + 1
+    if given is None:
+        known = [number for number, call in calls.items() if ident and call["id"] == ident]
+        if known:
+            return known[0]
+        return after if ident or name or not calls else after - 1
+    index = so_far.slots.get(given, given)
+    if ident and index in calls and calls[index]["id"] not in ("", ident):
+        index = so_far.slots[given] = after
+    return int(index)
+
+
+def _merge(so_far: _ChoiceSoFar, piece: dict[str, Any]) -> ToolCallDelta:
+    """Adds a piece of a tool call."""
+    custom = piece.get("custom") or {}
+    function = piece.get("function") or custom
+    name, ident = function.get("name") or "", str(piece.get("id") or "")
+    index = _slot(so_far, piece, ident, name)
+    call = so_far.calls.setdefault(
         index, {"id": "", "type": "function", "function": {"name": ""}, "arguments": []}
     )
-    name, ident = function.get("name") or "", piece.get("id") or ""
-    arguments = function.get("arguments") or ""
+    arguments = function.get("arguments") or custom.get("input") or ""
     if not isinstance(arguments, str):
         arguments = msgspec.json.encode(arguments).decode()
-    if ident:
-        call["id"] = ident
-    if name:
-        call["function"]["name"] = name
+    # Some servers repeat them with each piece.
+    ident, call["id"] = ("" if ident == call["id"] else ident), ident or call["id"]
+    known = call["function"]
+    name, known["name"] = ("" if name == known["name"] else name), name or known["name"]
     call["arguments"].append(arguments)
     for key, value in piece.items():
-        if key not in ("index", "id", "type", "function") and value is not None:
+        if key == "custom":
+            call[key] = _added(call.get(key), value)
+            call["type"] = key
+        elif key not in ("index", "id", "type", "function") and value is not None:
             call[key] = value
     return ToolCallDelta(index, name, ident, arguments)
 
@@ -360,7 +420,7 @@ def _tool_choice(choice: Any) -> Any:
     return choice
 
 
-def _signed(options: Params) -> bool:
+def _signed(options: LLMOptions) -> bool:
     """Whether the headers given hold what stands for a key, such as a token of Entra's."""
     return any(
         name.lower() in ("authorization", "api-key") for name in options.get("headers") or ()
@@ -391,7 +451,7 @@ class OpenAI(LLM):
         project: str | None = None,
         azure_endpoint: str | None = None,
         api_version: str | None = None,
-        **options: Any,
+        **options: Unpack[LLMOptions],
     ) -> None:
         self._azure = azure_endpoint is not None or api_version is not None
         self._organization = organization or env("OPENAI_ORG_ID")
@@ -458,6 +518,19 @@ class OpenAI(LLM):
             if params["stream_options"] is False:  # for servers that refuse it
                 del params["stream_options"]
         return {"messages": messages, **params}
+
+    def _check(self, response: Response, body: bytes) -> bytes:
+        body = super()._check(response, body)
+        if b'"error"' in body:
+            try:
+                choices = _decode_errors(body).choices
+            except msgspec.DecodeError:
+                return body  # has no choices
+            if choices and bytes(choices[0].error) not in NO_ERROR:
+                error = self._refusal(response, body)
+                error.partial = OpenAIReply(body, response)
+                raise error
+        return body
 
     def _tool_results(self, results: Sequence[tuple[ToolCall, str, bool]]) -> list[Params]:
         return [

@@ -7,10 +7,9 @@ Two forms. OpenAI's batch files: {"custom_id", "method", "url", "body"} in, {"id
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -23,24 +22,13 @@ from ._records import (
     Problem,
     checked,
     problem_of,
-    text_of,
     transient_status,
 )
 
 if TYPE_CHECKING:
     from ._batch import BatchResult
 
-__all__ = [
-    "BadLine",
-    "FileRecorder",
-    "Form",
-    "Item",
-    "Scan",
-    "items_of",
-    "one_line",
-    "parse",
-    "scan",
-]
+__all__ = ["BadLine", "FileRecorder", "Form", "Item", "Scan", "items_of", "parse", "scan"]
 
 Form = Literal["openai", "plain"]
 
@@ -173,7 +161,9 @@ def scan(path: str | os.PathLike[str], form: Form | None = None) -> Scan:
     seen = _Seen()
     try:
         with open(path, "rb") as file:
-            for line in _lines(file):
+            for line in file:
+                if not line.strip():
+                    continue
                 if found is None:
                     found = guess(line)
                 item = parse(line, total, found)
@@ -197,17 +187,11 @@ def guess(line: bytes) -> Form:
 
 def items_of(lines: Iterator[bytes], form: Form) -> Iterator[Item]:
     """The items of an input that was scanned. Raises: BadLine."""
-    for index, line in enumerate(_lines(lines)):
-        yield parse(line, index, form)
-
-
-def _lines(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Those that are not empty, without the mark that some editors begin a file with."""
-    mark = codecs.BOM_UTF8
+    index = 0
     for line in lines:
-        text, mark = line.removeprefix(mark), b""
-        if text.strip():
-            yield text
+        if line.strip():
+            yield parse(line, index, form)
+            index += 1
 
 
 # The output -----------------------------------------------------------------------------------------
@@ -326,15 +310,13 @@ class FileRecorder(JournalRecorder):
             body: bytes = getattr(error, "body", b"")
             line.response = _Response(status, getattr(error, "request_id", ""), _json_or_text(body))
         else:
-            line.error = _OpenAIError(type(error).__name__, text_of(error))
+            line.error = _OpenAIError(type(error).__name__, str(error))
         return msgspec.json.encode(line)
 
     @staticmethod
     def _plain_line(result: BatchResult[Item, Answer]) -> bytes:
         item, error = result.input, result.error
-        line = _PlainLine(
-            item.key, msgspec.Raw(one_line(item.raw)), seconds=round(result.seconds, 6)
-        )
+        line = _PlainLine(item.key, msgspec.Raw(item.raw), seconds=round(result.seconds, 6))
         if error is not None:
             line.error = problem_of(error)
             return msgspec.json.encode(line)
@@ -352,16 +334,9 @@ _PERMANENT = frozenset(
 )
 
 
-def one_line(body: bytes) -> bytes:
-    """JSON without line breaks: OpenAI's errors, for one, have them."""
-    if b"\n" in body or b"\r" in body:
-        return msgspec.json.format(body, indent=-1)
-    return body
-
-
 def _json_or_text(body: bytes) -> msgspec.Raw:
     try:
         _decode_any(body)
     except msgspec.DecodeError:
         return msgspec.Raw(msgspec.json.encode(body.decode("utf-8", "replace")))
-    return msgspec.Raw(one_line(body))
+    return msgspec.Raw(body)
