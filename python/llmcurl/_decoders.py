@@ -308,6 +308,9 @@ def _zstd() -> tuple[Callable[[], Any], type[Exception]]:
 def _has(name: str) -> bool:
     """Whether a module could be imported, without importing it."""
     try:
+        # a Python that was built without libzstd has the one module, not the other
+        if name == "compression.zstd" and find_spec("_zstd") is None:
+            return False
         return find_spec(name) is not None
     except (ImportError, ValueError):
         return False

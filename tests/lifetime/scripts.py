@@ -11,6 +11,17 @@ PRELUDE = """
 import asyncio, gc, logging, os, sys, threading, time, warnings
 import llmcurl
 logging.getLogger("llmcurl").addHandler(logging.NullHandler())  # a slow machine is no news here
+def fork_in_loop():
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    pid = os.fork()
+    if pid == 0:  # in no loop any more, nor in a task of it, whatever this asyncio remembers
+        asyncio._set_running_loop(loop)
+        try:
+            asyncio.tasks._leave_task(loop, task)
+        except RuntimeError:
+            pass  # it has left it by itself
+        asyncio._set_running_loop(None)
+    return pid
 """
 
 

@@ -45,9 +45,8 @@ async def main():
     assert await some(20) == 20                                  # idle connections exist
     calls = [client.get(base + f"/delay?ms=300&n={i}") for i in range(40)]
     await asyncio.wait(calls, timeout=0.1)                         # and calls are in flight
-    pid = os.fork()
+    pid = fork_in_loop()
     if pid == 0:
-        asyncio._set_running_loop(None)
         status = 9
         try:
             status = 0 if asyncio.run(some(10)) == 10 else 3
@@ -123,9 +122,8 @@ async def get():
     return (await client.get(base + "/json")).status_code
 async def main():
     assert await get() == 200
-    pid = os.fork()
+    pid = fork_in_loop()
     if pid == 0:
-        asyncio._set_running_loop(None)
         assert asyncio.run(get()) == 200
         pid = os.fork()
         if pid == 0:

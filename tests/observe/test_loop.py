@@ -285,9 +285,8 @@ def test_a_forked_child_has_a_watcher_of_its_own(chaos: Chaos) -> None:
                 await asyncio.sleep(0.01)
             call.cancel()
             if len(sys.argv) > 2:
-                pid = os.fork()
+                pid = fork_in_loop()
                 if pid == 0:
-                    asyncio._set_running_loop(None)
                     records.clear()
                     sys.argv.pop()
                     asyncio.run(main())

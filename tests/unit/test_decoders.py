@@ -228,6 +228,15 @@ def test_every_zstd_module_gives_the_same(monkeypatch: pytest.MonkeyPatch, modul
         decode(("zstd",), data)
 
 
+def test_a_python_that_was_built_without_libzstd_takes_the_package(monkeypatch) -> None:
+    specs = {"compression.zstd": object(), "zstandard": object()}
+    monkeypatch.setattr(_decoders, "find_spec", specs.get)
+    assert not _decoders._has("compression.zstd") and _decoders._has("zstandard")
+    assert _decoders._zstd()[1] is zstandard.ZstdError
+    specs["_zstd"] = object()
+    assert _decoders._has("compression.zstd")
+
+
 def test_missing_modules_are_not_offered() -> None:
     assert not _decoders._has("no_such_module_at_all") and not _decoders._has(
         "no_such_package.zstd"
