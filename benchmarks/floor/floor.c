@@ -26,6 +26,7 @@
 typedef struct lane {
   floor_timer timer; /* first: a timer is its lane */
   CURLM *multi;      /* owned */
+  struct call *calls; /* that run */
   struct lane *next;      /* all lanes */
   struct lane *room_next; /* stack of lanes with room */
   struct lane *soon_next; /* lanes whose timer is due at once */
@@ -41,7 +42,7 @@ typedef struct lane {
 typedef struct call {
   CURL *easy;        /* owned, recycled */
   lane *lane;        /* borrowed while running */
-  struct call *next; /* free list */
+  struct call *next, *prev; /* free list, or those of its lane */
   char *data;        /* owned: the answer */
   size_t len, cap;
   uint64_t start_us;
@@ -218,7 +219,7 @@ static call *call_new(void)
   else
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
   if(g.opts.ca)
-    floor_tls_apply(e, g.opts.ca);
+    floor_tls_apply(e, g.opts.ca, g.opts.http2);
   return c;
 }
 
@@ -238,6 +239,11 @@ static void call_start(void)
     curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE,
                      (curl_off_t)g.opts.body_len);
   }
+  c->prev = NULL;
+  c->next = c->lane->calls;
+  if(c->next)
+    c->next->prev = c;
+  c->lane->calls = c;
   c->lane->running++;
   c->lane->added++;
   g.running++;
@@ -305,6 +311,12 @@ static void call_done(call *c, CURLcode rc)
   if(g.measuring && !g.over)
     floor_hist_add(&g.hist, floor_now_us() - c->start_us);
   check_multi(curl_multi_remove_handle(l->multi, c->easy), "remove_handle");
+  if(c->next)
+    c->next->prev = c->prev;
+  if(c->prev)
+    c->prev->next = c->next;
+  else
+    l->calls = c->next;
   l->running--;
   l->progress++;
   g.running--;
@@ -358,6 +370,18 @@ static void lane_action(lane *l, curl_socket_t fd, int bits, uint64_t now)
   if(corked)
     floor_watch_cork(l->fd, 0);
   lane_reap(l);
+  /* one connection a lane: the first call that has one tells of it */
+  if(g.opts.http2 && g.opts.ca) {
+    const call *c = l->calls;
+    int unread = -1;
+    for(; c && (unread = floor_tls_unread(c->easy)) < 0; c = c->next)
+      ;
+    if(c && unread && l->fd >= 0) {
+      check_multi(curl_multi_socket_action(l->multi, l->fd, CURL_CSELECT_IN, &running),
+                  "socket_action");
+      lane_reap(l);
+    }
+  }
 }
 
 /* --- the loop ---------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* floor_tls.c - one certificate store for all connections.
  *
- * Job: load a PEM file once, hand it to every SSL_CTX, switch read-ahead off
- * (with it on, libcurl >= 8.22 in event mode can leave answers inside OpenSSL).
+ * Job: load a PEM file once, hand it to every SSL_CTX; read-ahead, with which
+ * libcurl >= 8.15 in event mode can leave answers inside OpenSSL.
  * Not its job: any other TLS option. Used by: floor.c. Threads: one.
  */
 #include "floor_tls.h"
@@ -31,17 +31,27 @@ int floor_tls_init(const char *ca_file)
 static CURLcode on_ssl_ctx(CURL *easy, void *ctx, void *user)
 {
   (void)easy;
-  (void)user;
   SSL_CTX_set1_cert_store(ctx, store);
-  SSL_CTX_set_read_ahead((SSL_CTX *)ctx, 0);
+  if(!user)
+    SSL_CTX_set_read_ahead((SSL_CTX *)ctx, 0);
   return CURLE_OK;
 }
 
-void floor_tls_apply(CURL *easy, const char *ca_file)
+int floor_tls_unread(CURL *easy)
 {
+  struct curl_tlssessioninfo *info = NULL;
+  if(curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &info) || !info || !info->internals)
+    return -1;
+  return SSL_has_pending(info->internals);
+}
+
+void floor_tls_apply(CURL *easy, const char *ca_file, int ahead)
+{
+  static char yes;
   curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
   curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
   curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
+  curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, ahead ? &yes : NULL);
 }
 
 void floor_tls_free(void)

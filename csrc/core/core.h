@@ -225,6 +225,7 @@ struct lc_lane {
   unsigned kicked : 1;
   unsigned unwatched : 1; /* a transfer in it is, see there */
   unsigned broken : 1; /* libcurl failed in it: nothing new, freed when empty */
+  unsigned ahead : 1; /* OpenSSL reads ahead on a connection of it */
   unsigned regroup : 1; /* the server refused HTTP/2: see lc_pool_regroup */
 };
 

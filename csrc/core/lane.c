@@ -6,6 +6,7 @@
 #include "pool.h"
 #include "slot.h"
 #include "socks.h"
+#include "tls.h"
 #include "xfer.h"
 
 #include <errno.h>
@@ -366,6 +367,42 @@ static void settle(lc_lane *lane, CURLMcode code)
   lc_lane_relist(lane);
 }
 
+/* The transfer on whose connection bytes wait inside OpenSSL, NULL = there are none. */
+static lc_xfer *unread(const lc_lane *lane)
+{
+  lc_xfer *x;
+  for(x = lane->xfers; x; x = x->next) {
+    int waits = lc_tls_unread(x->slot->easy);
+    if(waits > 0)
+      return x;
+    if(!waits && lane->socks == 1)
+      break; /* the others are on the same connection */
+  }
+  return NULL;
+}
+
+/* libcurl stops reading a connection when the stream that it reads for has ended, and counts on the socket
+ * to show the rest: what OpenSSL has taken out already it does not show. Twice without news, and the rest
+ * is the begin of a record, or for transfers that are paused. */
+static void read_rest(lc_lane *lane)
+{
+  lc_reactor *r = lane->origin->pool->reactor;
+  lc_xfer *x;
+  int idle = 0;
+
+  while(lane->ahead && idle < 2 && (x = unread(lane)) != NULL) {
+    const lc_xfer *news = r->news_tail;
+    const uint64_t finished = r->stats.finished;
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    int running = 0;
+    if(curl_easy_getinfo(x->slot->easy, CURLINFO_ACTIVESOCKET, &fd) || fd == CURL_SOCKET_BAD)
+      break;
+    settle(lane, curl_multi_socket_action(lane->multi, fd, CURL_CSELECT_IN, &running));
+    if(r->stats.finished == finished && r->news_tail == news)
+      idle++;
+  }
+}
+
 /* libcurl sends each stream's request by itself. Corked (tcp(7)), the kernel puts those of one run into
  * few segments: most of what a small send costs is the way through the stack. Returns the life of the
  * socket that was corked, 0 = none. */
@@ -400,6 +437,7 @@ void lc_lane_run(lc_lane *lane)
   code = curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running);
   uncork(lane, fd, corked);
   settle(lane, code);
+  read_rest(lane);
 }
 
 void lc_lane_event(lc_lane *lane, int fd, unsigned events)
@@ -417,6 +455,7 @@ void lc_lane_event(lc_lane *lane, int fd, unsigned events)
   if(events & LC_EV_ERR)
     r->socks[fd].reset = 1;
   settle(lane, curl_multi_socket_action(lane->multi, fd, bits, &running));
+  read_rest(lane);
 }
 
 void lc_lane_watch(lc_lane *lane)

@@ -29,6 +29,7 @@
       goto done; \
   } while(0)
 
+#define READS_AHEAD 0x080f00 /* the libcurl that does so by itself */
 #define RECV_BUFFER 16384L /* one for each transfer */
 #define RECV_BUFFER_SHARED 262144L /* one for each CURLM, libcurl 8.7 and newer; pages are taken as they are used */
 /* libcurl keeps a request's send buffer until its answer is there. It rounds sizes up to
@@ -146,9 +147,15 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
     }
     x->pool->reactor->stats.replays++;
   }
-  if(fresh && slot->http_version == CURL_HTTP_VERSION_2TLS && lc_tls_refused_h2(slot->easy)) {
-    lc_pool_learn(x->target->origin, LC_PROTO_H1);
-    x->lane->regroup = 1;
+  if(fresh && slot->http_version == CURL_HTTP_VERSION_2TLS) {
+    if(lc_tls_refused_h2(slot->easy)) {
+      lc_pool_learn(x->target->origin, LC_PROTO_H1);
+      x->lane->regroup = 1;
+    }
+    else if(lc_curl_version() >= READS_AHEAD) {
+      lc_tls_read_ahead(slot->easy);
+      x->lane->ahead = 1;
+    }
   }
   slot->received_before = UINT64_MAX;
   if(!fresh && !x->target->origin->https && lc_xfer_idempotent(x)) {

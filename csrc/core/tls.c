@@ -142,7 +142,8 @@ int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp)
   if(rules->verify_flags && X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl_ctx), rules->verify_flags) != 1)
     return CURLE_SSL_CERTPROBLEM;
   /* libcurl >= 8.15 reads ahead: the last records of a burst then sit inside
-     the SSL object while the socket shows nothing, and nobody comes for them */
+     the SSL object while the socket shows nothing, and nobody comes for them.
+     Where that pays, with HTTP/2, it is switched on again and looked after. */
   SSL_CTX_set_read_ahead(ssl_ctx, 0);
 #ifdef SSL_OP_IGNORE_UNEXPECTED_EOF
   /* A close without close_notify ends a body that has no other end, as in
@@ -153,28 +154,61 @@ int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp)
   return CURLE_OK;
 }
 
-int lc_tls_refused_h2(void *easy)
+/* The handle's connection, NULL = it has none, or none of this OpenSSL. */
+static SSL *ssl_of(void *easy)
 {
   struct curl_tlssessioninfo *info = NULL;
+  if(!lc_tls_usable() || curl_easy_getinfo((CURL *)easy, CURLINFO_TLS_SSL_PTR, &info) || !info)
+    return NULL;
+  return info->internals;
+}
+
+int lc_tls_refused_h2(void *easy)
+{
+  const SSL *ssl = ssl_of(easy);
   const unsigned char *name = NULL;
   unsigned len = 0;
-  if(!lc_tls_usable() || curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &info) || !info || !info->internals)
+  if(!ssl)
     return 0;
-  SSL_get0_alpn_selected(info->internals, &name, &len);
+  SSL_get0_alpn_selected(ssl, &name, &len);
   return len != 2 || memcmp(name, "h2", 2) != 0;
+}
+
+void lc_tls_read_ahead(void *easy)
+{
+  SSL *ssl = ssl_of(easy);
+  if(ssl)
+    SSL_set_read_ahead(ssl, 1);
+}
+
+int lc_tls_unread(void *easy)
+{
+  const SSL *ssl = ssl_of(easy);
+  return ssl ? SSL_has_pending(ssl) : -1;
 }
 
 void lc_tls_describe(void *easy, char *version, size_t version_len, char *cipher, size_t cipher_len)
 {
-  struct curl_tlssessioninfo *session = NULL;
+  const SSL *ssl = ssl_of(easy);
   version[0] = cipher[0] = '\0';
-  if(!lc_tls_usable() || curl_easy_getinfo((CURL *)easy, CURLINFO_TLS_SSL_PTR, &session) || !session || !session->internals)
+  if(!ssl)
     return;
-  snprintf(version, version_len, "%s", SSL_get_version(session->internals));
-  snprintf(cipher, cipher_len, "%s", SSL_get_cipher_name((SSL *)session->internals));
+  snprintf(version, version_len, "%s", SSL_get_version(ssl));
+  snprintf(cipher, cipher_len, "%s", SSL_get_cipher_name(ssl));
 }
 
 #else
+
+void lc_tls_read_ahead(void *easy)
+{
+  (void)easy;
+}
+
+int lc_tls_unread(void *easy)
+{
+  (void)easy;
+  return -1;
+}
 
 int lc_tls_refused_h2(void *easy)
 {

@@ -39,6 +39,12 @@ int lc_tls_ctx_callback(void *easy, void *ssl_ctx, void *userp);
  * "h2" chosen; 0 also when that cannot be told. Reads only, so it may be called
  * from a callback. */
 int lc_tls_refused_h2(void *easy);
+/* Lets OpenSSL take from the connection's socket more than the record it needs. From then on bytes may
+ * wait inside it while the socket is silent: lc_tls_unread tells. */
+void lc_tls_read_ahead(void *easy);
+/* 1 when bytes of the handle's connection wait inside OpenSSL, perhaps too few to be a record; 0 when there
+ * are none, -1 when the handle has no connection. */
+int lc_tls_unread(void *easy);
 /* OpenSSL's names of the version and the cipher of the handle's connection; "" when not
  * known. From a callback of a transfer that has one. */
 void lc_tls_describe(void *easy, char *version, size_t version_len, char *cipher, size_t cipher_len);
