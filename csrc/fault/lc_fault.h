@@ -20,12 +20,15 @@
 #define CURL_DISABLE_TYPECHECK 1
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <structmember.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 #if LC_HAVE_OPENSSL
@@ -113,6 +116,10 @@ CURLcode lc_fault_global_init(long flags);
 #define socket(...) LC_FAIL_ERRNO("socket", EMFILE, socket, __VA_ARGS__)
 #define epoll_ctl(epfd, op, fd, event) \
   ((op) != EPOLL_CTL_DEL && LC_FAULT("epoll_ctl") ? (errno = ENOMEM, -1) : epoll_ctl(epfd, op, fd, event))
+#define open(...) LC_FAIL_ERRNO("open", EMFILE, open, __VA_ARGS__)
+#define fcntl(...) LC_FAIL_ERRNO("fcntl", EMFILE, fcntl, __VA_ARGS__)
+#define stat(...) LC_FAIL_ERRNO("stat", EACCES, stat, __VA_ARGS__)
+#define getrlimit(...) LC_FAIL_ERRNO("getrlimit", EPERM, getrlimit, __VA_ARGS__)
 #define epoll_wait(...) LC_FAIL_ERRNO("epoll_wait", EINTR, epoll_wait, __VA_ARGS__)
 #define timerfd_settime(...) LC_FAIL_ERRNO("timerfd_settime", ENOMEM, timerfd_settime, __VA_ARGS__)
 #define read(...) LC_FAIL_ERRNO("read", EINTR, read, __VA_ARGS__)

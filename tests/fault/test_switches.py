@@ -17,7 +17,7 @@ PyBool_FromLong PyBuffer_Release PyContext_Exit PyDict_Next PyErr_\\w+ PyEval_\\
 PyInterpreterState_\\w+ PyMem_Free PyModuleDef_Init PyModule_GetState PyObject_CallFinalizerFromDealloc PyObject_ClearWeakRefs
 PyObject_GC_Track PyObject_GC_UnTrack PyObject_SelfIter PyThread_get_thread_ident PyType_GenericNew PyType_IsSubtype
 PyUnicode_CompareWithASCIIString Py_GenericAlias Py\\w*_Type _Py_\\w+ _ITM_\\w+ __\\w+
-BIO_free ERR_\\w+ OpenSSL_version PEM_read_bio_X509 SSL_CTX_\\w+ SSL_get\\w+ SSL_CIPHER_get_name X509_get_\\w+ X509_STORE_free X509_STORE_set_flags X509_VERIFY_PARAM_\\w+ X509_free
+BIO_free ERR_\\w+ OpenSSL_version PEM_read_bio_X509 SSL_CTX_\\w+ SSL_get\\w+ SSL_has_pending SSL_set_read_ahead SSL_CIPHER_get_name X509_get_\\w+ X509_STORE_free X509_STORE_set_flags X509_VERIFY_PARAM_\\w+ X509_free
 calloc malloc realloc free clock_gettime close getenv mem\\w+ str\\w+ snprintf poll shutdown
 curl_easy_cleanup curl_easy_strerror curl_multi_cleanup curl_multi_info_read curl_multi_strerror curl_share_cleanup
 curl_slist_free_all curl_version_info curl_global_init
