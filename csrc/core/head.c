@@ -31,6 +31,7 @@ static void clear(lc_head *h)
   h->has_encoding = 0;
   h->has_location = 0;
   h->has_set_cookie = 0;
+  h->switching = 0;
   h->length_seen = 0;
   h->length_bad = 0;
   h->line_at = 0;
@@ -212,6 +213,10 @@ static lc_rc open_block(lc_head *h, const char *line, size_t len, int version,
                         int status)
 {
   clear(h);
+  if(status == 101) {
+    h->switching = 1;
+    return LC_ERR_PARSE;
+  }
   if(status < 200) {
     h->state = HEAD_INTERIM;
     return LC_OK;

@@ -23,6 +23,7 @@ typedef struct lc_head {
   unsigned has_encoding : 1; /* Content-Encoding other than identity */
   unsigned has_location : 1;
   unsigned has_set_cookie : 1;
+  unsigned switching : 1;    /* it was refused for being a 101 */
   /* private */
   unsigned state : 2;
   unsigned length_seen : 1;
@@ -42,7 +43,8 @@ void lc_head_free(lc_head *h);
  * LC_OK; LC_EOF when it was the blank line of a block that is not 1xx (a
  * redirect or CONNECT answer says so too: the next status line opens a new
  * block, and `block` changes with it); LC_ERR_LIMIT, LC_ERR_NOMEM;
- * LC_ERR_PARSE when a status line is due and this is none. */
+ * LC_ERR_PARSE when a status line is due and this is none, or a 101: what follows is
+ * no HTTP, and nobody here has asked for it. */
 lc_rc lc_head_line(lc_head *h, const char *line, size_t len);
 
 #endif

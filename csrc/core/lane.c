@@ -313,8 +313,10 @@ static void harvest(lc_lane *lane)
       continue;
     if(result && x->bad_head) {
       result = CURLE_WEIRD_SERVER_REPLY;
-      snprintf(slot->error, sizeof(slot->error), "the header of the answer is %s",
-               x->reason == LC_END_TOO_LARGE ? "larger than allowed" : "not one of HTTP");
+      snprintf(slot->error, sizeof(slot->error), "%s",
+               x->reason == LC_END_TOO_LARGE ? "the header of the answer is larger than allowed"
+               : x->head.switching           ? "the server switched to another protocol (101), which llmcurl does not speak"
+                                             : "the header of the answer is not one of HTTP");
     }
     if(result && x->no_memory) {
       result = CURLE_OUT_OF_MEMORY;

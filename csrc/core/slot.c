@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <linux/tcp.h> /* netinet/tcp.h lacks the byte counters */
 #include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -115,11 +114,18 @@ void lc_slot_settle(lc_slot *slot, int local_port)
   slot->opened = 0;
 }
 
+static void copy_text(char *to, size_t room, const char *text)
+{
+  size_t len = strnlen(text, room - 1);
+  memcpy(to, text, len);
+  to[len] = '\0';
+}
+
 static void describe(lc_xfer *x, const char *ip, int port, const char *local_ip, int local_port)
 {
   lc_peer *peer = &x->peer;
-  snprintf(peer->ip, sizeof(peer->ip), "%s", ip ? ip : "");
-  snprintf(peer->local_ip, sizeof(peer->local_ip), "%s", local_ip ? local_ip : "");
+  copy_text(peer->ip, sizeof(peer->ip), ip ? ip : "");
+  copy_text(peer->local_ip, sizeof(peer->local_ip), local_ip ? local_ip : "");
   peer->port = port;
   peer->local_port = local_port;
   peer->tls_version[0] = peer->cipher[0] = '\0';

@@ -159,6 +159,16 @@ static int finish_buffered(CallObject *self)
   return response ? finish(self, response, NULL, 1) : finish_with_error(self, 1);
 }
 
+/* Streamed answer that came at once: no stream is made for it. */
+static int finish_whole(CallObject *self)
+{
+  PyObject *response;
+  self->w.xfer->streaming = 0; /* the response takes the body */
+  response = lc_response_of_call((PyTypeObject *)self->w.reactor->response_type, self);
+  lc_waiter_release_xfer(&self->w);
+  return response ? finish(self, response, NULL, 1) : finish_with_error(self, 1);
+}
+
 /* Streamed answer: its head is there; the body's owner is a BodyStream now. */
 static int finish_streamed(CallObject *self)
 {
@@ -188,8 +198,11 @@ int lc_call_news(CallObject *self, unsigned news)
   if(self->done)
     return 0;
   if(self->stream && (news & LC_NEWS_HEAD)) {
-    if(news & LC_NEWS_DONE)
+    if(news & LC_NEWS_DONE) {
+      if(self->whole && !self->w.xfer->reason && !self->w.xfer->code)
+        return finish_whole(self);
       lc_xfer_tell(self->w.xfer, LC_NEWS_DONE); /* for its new owner */
+    }
     return finish_streamed(self);
   }
   if(news & LC_NEWS_DONE)

@@ -8,6 +8,7 @@
 #include "state.h"
 
 #include "headers.h"
+#include "lc_alloc.h"
 #include "pool.h"
 #include "pool_config.h"
 #include "reactor.h"
@@ -15,7 +16,7 @@
 
 #include <structmember.h>
 
-enum { FLAG_STREAM = 1, FLAG_HTTP1 = 2, FLAG_REPLAY_UNSENT_ONLY = 4, FLAG_DESCRIBE = 8, FLAG_STAGES = 16 };
+enum { FLAG_STREAM = 1, FLAG_HTTP1 = 2, FLAG_REPLAY_UNSENT_ONLY = 4, FLAG_DESCRIBE = 8, FLAG_STAGES = 16, FLAG_WHOLE = 32 };
 
 /* (connect, read, write, pool, total) in milliseconds, 0 = none. */
 static int parse_timeouts(PyObject *value, lc_timeouts *t)
@@ -192,6 +193,53 @@ static int line_is_clean(const char *line, Py_ssize_t len)
   return 1;
 }
 
+/* 0, or -1 + exception: not bytes, or not clean. */
+static int check_line(PyObject *line)
+{
+  if(PyBytes_Check(line) && line_is_clean(PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line)))
+    return 0;
+  PyErr_SetString(PyExc_ValueError, "a header line holds a control character");
+  return -1;
+}
+
+/* Several lines as one: libcurl looks at each line of its list a dozen times in
+ * each call, and sends what comes behind the first line end as it is. */
+static int add_block(lc_headers *h, PyObject *lines)
+{
+  Py_ssize_t i, n = PyList_GET_SIZE(lines);
+  size_t room = 1;
+  char *text, *at;
+  lc_rc rc;
+
+  for(i = 0; i < n; i++) {
+    if(check_line(PyList_GET_ITEM(lines, i)))
+      return -1;
+    room += (size_t)PyBytes_GET_SIZE(PyList_GET_ITEM(lines, i)) + 2;
+  }
+  text = at = lc_malloc(room);
+  if(!text) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  for(i = 0; i < n; i++) {
+    PyObject *line = PyList_GET_ITEM(lines, i);
+    size_t len = (size_t)PyBytes_GET_SIZE(line);
+    if(i) {
+      memcpy(at, "\r\n", 2);
+      at += 2;
+    }
+    memcpy(at, PyBytes_AS_STRING(line), len);
+    at += len;
+  }
+  *at = '\0';
+  rc = lc_headers_add(h, text);
+  lc_free(text);
+  if(!rc)
+    return 0;
+  PyErr_NoMemory();
+  return -1;
+}
+
 static PyObject *HeaderList_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
   HeadersObject *self;
@@ -200,7 +248,7 @@ static PyObject *HeaderList_new(PyTypeObject *type, PyObject *args, PyObject *kw
 
   if((kwargs && PyDict_GET_SIZE(kwargs)) || !PyArg_ParseTuple(args, "O!|O:HeaderList", &PyList_Type, &lines, &source)) {
     if(!PyErr_Occurred())
-      PyErr_SetString(PyExc_TypeError, "HeaderList(lines: list[bytes], source: object = None)");
+      PyErr_SetString(PyExc_TypeError, "HeaderList(lines: list[bytes | list[bytes]], source: object = None)");
     return NULL;
   }
   self = (HeadersObject *)LC_TP_ALLOC(type);
@@ -214,10 +262,13 @@ static PyObject *HeaderList_new(PyTypeObject *type, PyObject *args, PyObject *kw
   }
   for(i = 0; i < PyList_GET_SIZE(lines); i++) {
     PyObject *line = PyList_GET_ITEM(lines, i);
-    if(!PyBytes_Check(line) || !line_is_clean(PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))) {
-      PyErr_SetString(PyExc_ValueError, "a header line holds a control character");
-      goto error;
+    if(PyList_Check(line)) {
+      if(add_block(self->core, line))
+        goto error;
+      continue;
     }
+    if(check_line(line))
+      goto error;
     if(lc_headers_add(self->core, PyBytes_AS_STRING(line))) {
       PyErr_NoMemory();
       goto error;
@@ -321,6 +372,7 @@ static PyObject *start(PoolObject *self, PyObject *method, TargetObject *target,
   call->w.xfer = x;
   x->owner = call;
   call->stream = (flags & FLAG_STREAM) != 0;
+  call->whole = (flags & FLAG_WHOLE) != 0;
   if(fill(x, self, method, body, timeouts, flags))
     goto error;
   if(lc_reactor_kick(reactor))
@@ -448,7 +500,7 @@ static PyMemberDef HeaderList_members[] = {
 
 static PyType_Slot HeaderList_slots[] = {
   {Py_tp_members, HeaderList_members},
-  {Py_tp_doc, (void *)PyDoc_STR("HeaderList(lines: list[bytes], source=None): request headers made ready.")},
+  {Py_tp_doc, (void *)PyDoc_STR("HeaderList(lines: list[bytes | list[bytes]], source=None): request headers made ready.")},
   {Py_tp_new, HeaderList_new},
   {Py_tp_dealloc, HeaderList_dealloc},
   {0, NULL},

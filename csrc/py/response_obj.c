@@ -2,7 +2,8 @@
  *
  * Job: status, head and body as bytes, times; the base of llmcurl.Response,
  * which parses headers and decodes lazily in Python. Not its job: either of
- * these. Used by: call_obj. Threads: any, as any Python object.
+ * these, but for `_split`, which gives the transports raw pairs. Used by:
+ * call_obj. Threads: any, as any Python object.
  *
  * Not a GC type: nothing it holds refers back to it (a subclass without a
  * __dict__ keeps it so), and it is made once per call.
@@ -145,6 +146,88 @@ static PyObject *Response_get_peer(PyObject *op, void *Py_UNUSED(closure))
   return Py_BuildValue("(sisiss)", peer.ip, peer.port, peer.local_ip, peer.local_port, peer.tls_version, peer.cipher);
 }
 
+static const char *skip_blanks(const char *at, const char *end)
+{
+  while(at < end && (*at == ' ' || *at == '\t'))
+    at++;
+  return at;
+}
+
+/* One line of the head, without its end, as (name, value). */
+static int add_pair(PyObject *pairs, const char *line, const char *end)
+{
+  const char *colon = memchr(line, ':', (size_t)(end - line));
+  const char *value = colon ? skip_blanks(colon + 1, end) : end;
+  PyObject *name, *content, *pair = NULL;
+  int rc = -1;
+
+  while(end > value && (end[-1] == ' ' || end[-1] == '\t'))
+    end--;
+  name = PyBytes_FromStringAndSize(line, (colon ? colon : end) - line);
+  content = PyBytes_FromStringAndSize(value, end - value);
+  if(name && content)
+    pair = PyTuple_Pack(2, name, content);
+  Py_XDECREF(name);
+  Py_XDECREF(content);
+  if(pair) {
+    rc = PyList_Append(pairs, pair);
+    Py_DECREF(pair);
+  }
+  return rc;
+}
+
+/* The reason phrase: what stands behind the second space of the status line. */
+static PyObject *reason_of(const char *line, const char *end)
+{
+  const char *at = memchr(line, ' ', (size_t)(end - line));
+  if(at)
+    at = memchr(at + 1, ' ', (size_t)(end - at - 1));
+  at = at ? at + 1 : end;
+  return PyBytes_FromStringAndSize(at, end - at);
+}
+
+static PyObject *Response_split(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+  const ResponseObject *self = (const ResponseObject *)op;
+  PyObject *reason = NULL, *pairs = NULL, *result = NULL;
+  const char *line, *stop;
+
+  if(!self->head || !PyBytes_Check(self->head)) {
+    PyErr_SetString(PyExc_TypeError, "the head is not bytes");
+    return NULL;
+  }
+  line = PyBytes_AS_STRING(self->head);
+  stop = line + PyBytes_GET_SIZE(self->head);
+  pairs = PyList_New(0);
+  while(pairs && line < stop) {
+    const char *end = memchr(line, '\n', (size_t)(stop - line));
+    const char *next = end ? end + 1 : stop;
+    if(!end)
+      end = stop;
+    if(end > line && end[-1] == '\r')
+      end--;
+    if(!reason) {
+      reason = reason_of(line, end);
+      if(!reason)
+        goto done;
+    }
+    else if(add_pair(pairs, line, end))
+      goto done;
+    line = next;
+  }
+  if(pairs)
+    result = Py_BuildValue("iOO", self->version, reason ? reason : Py_None, pairs);
+done:
+  Py_XDECREF(reason);
+  Py_XDECREF(pairs);
+  return result;
+}
+
+static PyMethodDef Response_methods[] = {
+  {"_split", Response_split, METH_NOARGS, PyDoc_STR("(version as 10, 11, 20 or 30, reason phrase, [(name, value), ...]) of the head.")},
+  {NULL, NULL, 0, NULL},
+};
+
 static PyMemberDef Response_members[] = {
   {"status_code", T_INT, offsetof(ResponseObject, status), READONLY, NULL},
   {"reused", T_BOOL, offsetof(ResponseObject, reused), READONLY, NULL},
@@ -175,6 +258,7 @@ static PyType_Slot Response_slots[] = {
   {Py_tp_init, Response_init},
   {Py_tp_new, PyType_GenericNew},
   {Py_tp_dealloc, Response_dealloc},
+  {Py_tp_methods, Response_methods},
   {Py_tp_members, Response_members},
   {Py_tp_getset, Response_getset},
   {0, NULL},

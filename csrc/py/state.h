@@ -106,6 +106,7 @@ typedef struct {
   uint8_t touched; /* somebody waits, or looked */
   uint8_t log_exception; /* nobody has looked at the exception */
   uint8_t stream;
+  uint8_t whole; /* streamed, but an answer that is over when its head is handed out comes in one piece */
 } CallObject;
 
 typedef struct {

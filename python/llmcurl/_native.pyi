@@ -86,7 +86,8 @@ class Pool:
     ) -> Call:
         """body: bytes, or the length of one that is fed (-1 = unknown), or None. timeouts:
         None = the pool's. flags: 1 stream, 2 HTTP/1.1, 4 send again only what was not sent,
-        8 note the connection for `RawResponse._peer`, 16 `on_want` for each `_stage`, too."""
+        8 note the connection for `RawResponse._peer`, 16 `on_want` for each `_stage`, too,
+        32 an answer that is over with its head has a `_body` and no `_stream`."""
 
     def close(self) -> None: ...
     def stats(self) -> dict[str, int]:
@@ -100,9 +101,10 @@ class Target:
 
 @final
 class HeaderList:
-    """Request headers made ready."""
+    """Request headers made ready. A list among the lines goes out in one piece: libcurl looks at
+    its first line only."""
 
-    def __new__(cls, lines: list[bytes], source: object = None, /) -> HeaderList: ...
+    def __new__(cls, lines: list[bytes | list[bytes]], source: object = None, /) -> HeaderList: ...
     @property
     def source(self) -> Any: ...
 
@@ -247,6 +249,9 @@ class RawResponse:
     def _timings(self) -> tuple[float, float, float, float, float, float, float, float, float]:
         """queued, dns, connect, tls, sent, first_byte, done, delivered: seconds since the call was
         made, -1.0 = did not happen; and how long before `delivered` the last bytes were there."""
+
+    def _split(self) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+        """HTTP version as 10, 11, 20 or 30, reason phrase, header pairs as they came."""
 
     @property
     def _peer(self) -> tuple[str, int, str, int, str, str] | None:

@@ -18,8 +18,8 @@ __all__ = [
     "Seen",
     "_mock_llm_defaults",
     "_mock_llm_process",
+    "as_sent",
     "facts",
-    "in_order",
     "mock_llm",
     "package",
     "slow_mock",
@@ -39,16 +39,11 @@ class Seen:
     requests: list[Any] = field(default_factory=list)
 
 
-def in_order(raw: bytes) -> bytes:
-    """A request as sent, but what libcurl 8 writes in another way that means the same: Connection
-    comes last (RFC 9110, 5.3), the escapes of a URL are in capitals (RFC 3986, 6.2.2.1)."""
+def as_sent(raw: bytes) -> bytes:
+    """A request as the server received it, but for what libcurl 8 writes in another way that means
+    the same: the escapes of a URL are in capitals (RFC 3986, 6.2.2.1)."""
     line, end, rest = raw.partition(b"\r\n")
-    raw = re.sub(rb"%[0-9a-f]{2}", lambda found: found[0].upper(), line, flags=re.I) + end + rest
-    found = re.search(rb"\r\nConnection: [^\r]*", raw)
-    if not found:
-        return raw
-    head, end, body = raw.replace(found[0], b"", 1).partition(b"\r\n\r\n")
-    return head + found[0] + end + body
+    return re.sub(rb"%[0-9a-f]{2}", lambda found: found[0].upper(), line, flags=re.I) + end + rest
 
 
 class Package:

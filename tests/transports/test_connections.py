@@ -10,7 +10,7 @@ import threading
 import pytest
 from servers.proxies import HttpProxy, SocksProxy
 
-from .conftest import facts, in_order
+from .conftest import as_sent, facts
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +129,8 @@ class TestProxies:
         assert asked[1] == asked[0]
         if server is not None:
             strip = [b"\r\nConnection: close"]
-            assert [in_order(r.raw.replace(*strip, b"")) for r in ours.requests] == [
-                in_order(r.raw.replace(*strip, b"")) for r in theirs.requests
+            assert [as_sent(r.raw.replace(*strip, b"")) for r in ours.requests] == [
+                as_sent(r.raw.replace(*strip, b"")) for r in theirs.requests
             ]
         return ours
 
@@ -243,9 +243,7 @@ class TestSockets:
             theirs, ours = await package.both(
                 lambda c: c.get("http://some.host/x?y"), None, {"uds": path}
             )
-        assert ours.error is None and in_order(ours.result.content) == in_order(
-            theirs.result.content
-        )
+        assert ours.error is None and as_sent(ours.result.content) == as_sent(theirs.result.content)
 
     async def test_local_address(self, package, chaos):
         theirs, ours = await package.both(

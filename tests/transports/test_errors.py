@@ -37,6 +37,30 @@ async def test_broken_answers(package, chaos, path):
     assert len(ours.requests) == len(theirs.requests) == 1
 
 
+async def test_a_header_line_beyond_all_size(package, chaos):
+    """Over 100 KB; libcurl 7.88 says that memory is short."""
+
+    async def case(client):
+        for size in (1000, 150_000):  # the second on a connection that was used before
+            await client.get(chaos.url(f"/headers?bytes={size}&each={size}"))
+
+    theirs, ours = await package.both(case, chaos)
+    assert ours.error == theirs.error == name(package, "RemoteProtocolError")
+
+
+async def test_another_protocol(package, chaos):
+    """A 101 that was asked for; the reference hands out the connection."""
+    headers = {"Connection": "upgrade", "Upgrade": "other/1"}
+
+    async def case(client):
+        with pytest.raises(package.module.RemoteProtocolError, match="another protocol .101."):
+            await client.get(chaos.url("/info?code=101"), headers=headers)
+        return (await client.get(chaos.url("/ok"))).status_code
+
+    seen = await package.observe(case, package.ours(), chaos)
+    assert seen.result == 200
+
+
 async def test_a_chunk_beyond_all_size(package, chaos):
     seen = await package.observe(
         lambda c: c.get(chaos.url("/chunks?bad=huge")), package.ours(), chaos

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from .conftest import facts, in_order
+from .conftest import as_sent, facts
 
 ANSWERS = [
     "/ok", "/ok?status=201", "/ok?status=500", "/ok?status=299", "/duplicate", "/close", "/http10", "/byte-by-byte", "/info?code=103",
@@ -73,7 +73,7 @@ async def test_cookies_and_redirects_are_the_clients(package, chaos):
 
     theirs, ours = await package.both(case, chaos, follow_redirects=True)
     assert theirs.error is None
-    assert [in_order(r.raw) for r in ours.requests] == [in_order(r.raw) for r in theirs.requests]
+    assert [as_sent(r.raw) for r in ours.requests] == [as_sent(r.raw) for r in theirs.requests]
 
 
 async def test_a_slow_reader_stops_the_sender(package, chaos):
@@ -136,6 +136,30 @@ async def test_http2(package, nginx):
     theirs, ours = await package.both(case, transport={"http2": True, "verify": False})
     assert theirs.error is None and ours.error is None
     assert ours.result == theirs.result and ours.result[0][1] == "HTTP/2"
+
+
+async def test_http2_request_headers(package, nginx):
+    headers = [
+        ("X-A", "1"),
+        ("x-a", "2"),
+        ("X-Empty", ""),
+        ("Connection", "keep-alive"),
+        ("X-Z", "z"),
+    ]
+
+    async def case(client):
+        url = nginx.https2 + "/headers"
+        answers = [
+            await client.get(url, headers=headers),
+            await client.put(url, headers=headers),
+            await client.post(url, headers={"Host": "other.example"}, content=b""),
+        ]
+        assert [answer.http_version for answer in answers] == ["HTTP/2"] * 3
+        return [answer.text for answer in answers]
+
+    pytest.importorskip("h2")
+    theirs, ours = await package.both(case, transport={"http2": True, "verify": False})
+    assert theirs.error is None and ours.result == theirs.result
 
 
 async def test_http2_bodies(package, nginx):

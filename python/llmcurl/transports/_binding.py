@@ -24,7 +24,9 @@ _REQUEST_TARGET = re.compile(rb"[!-~]+")
 #: Of calls that bring no time-outs: none, as in the reference.
 _NO_TIMEOUTS = (0, 0, 0, 0, 0)
 
+Raw = list[tuple[bytes, bytes]]
 Entry = tuple[Callable[..., Call], Target]
+Made = tuple[HeaderList, int | None]
 
 
 class Binding:
@@ -32,22 +34,26 @@ class Binding:
 
     Attributes:
         loop, reactor: whose they are.
-        ready: URL text -> (call function of the pool, Target).
-        lists: raw headers -> what `header_list` made of them. Calls of one SDK differ in
-            little more than Content-Length.
+        ready: `url_key` of a URL -> (call function of the pool, Target).
     """
 
-    __slots__ = ("_options", "_package", "_pool", "lists", "loop", "reactor", "ready")
+    __slots__ = (
+        "_lists", "_options", "_package", "_pool", "_proxied", "_recent", "loop", "reactor", "ready",
+    )  # fmt: skip
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, package: Package, options: dict[str, Any]
     ) -> None:
         self.loop = loop
         self.reactor = reactor_for(loop)
-        self.ready: dict[str, Entry] = {}
-        self.lists: dict[Any, tuple[HeaderList, int | None]] = {}
+        self.ready: dict[Any, Entry] = {}
+        # Calls of one SDK differ in little more than Content-Length, and comparing two lists of
+        # headers costs a third of hashing one: by the body's length, then by all.
+        self._recent: dict[int, tuple[Raw, Made]] = {}
+        self._lists: dict[Any, Made] = {}
         self._package = package
         self._options = options
+        self._proxied = "proxy" in options
         self._pool = Pool(self.reactor, options, _NO_TIMEOUTS)
         attach(self.reactor, loop, threshold_of(None))
 
@@ -101,25 +107,35 @@ class Binding:
         """`prepare`, remembered if it depends on the URL alone."""
         if "sni_hostname" in extensions or "target" in extensions:
             return self.prepare(url, extensions)
-        text = str(url)
-        found = self.ready.get(text)
+        key = self._package.url_key(url)
+        found = self.ready.get(key)
         if found is None:
             found = self.prepare(url, extensions)
             if len(self.ready) >= _REMEMBERED:
                 self.ready.clear()
-            self.ready[text] = found
+            self.ready[key] = found
         return found
 
-    def remember_list(self, key: Any) -> tuple[HeaderList, int | None]:
-        """`header_list`, kept in `lists`."""
-        made = header_list(key)
-        if len(self.lists) >= _REMEMBERED:
-            self.lists.clear()
-        self.lists[key] = made
+    def headers(self, raw: Raw, size: int) -> Made:
+        """`header_list`, remembered. size: of the body, -1 if it is not known."""
+        recent = self._recent.get(size)
+        if recent is not None and recent[0] == raw:
+            return recent[1]
+        key = tuple(raw)
+        made = self._lists.get(key)
+        if made is None:
+            made = header_list(raw, self._proxied)
+            if len(self._lists) >= _REMEMBERED:
+                self._lists.clear()
+            self._lists[key] = made
+        if len(self._recent) >= _REMEMBERED:
+            self._recent.clear()
+        self._recent[size] = (raw, made)
         return made
 
     def close(self) -> None:
         """Ends what runs and closes every connection. Needs no live loop."""
         self.ready.clear()
-        self.lists.clear()
+        self._recent.clear()
+        self._lists.clear()
         self._pool.close()

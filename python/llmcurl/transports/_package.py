@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from .. import _exceptions as exc
@@ -31,6 +33,7 @@ class Package:
         Response, ByteStream, LocalProtocolError, UnsupportedProtocol, ConnectError,
             ConnectTimeout, Proxy: the package's own.
         certifi: whether ``verify=True`` means certifi's certificates there, not the system's.
+        url_key: something hashable that tells the package's URLs apart.
     """
 
     def __init__(self, module: Any, *, certifi: bool) -> None:
@@ -43,6 +46,7 @@ class Package:
         self.UnsupportedProtocol = module.UnsupportedProtocol
         self.ConnectError = module.ConnectError
         self.ConnectTimeout = module.ConnectTimeout
+        self.url_key = _url_key(module.URL)
         self._errors: dict[type[BaseException], type[Exception]] = {}
         for name in exc.__all__:
             ours = getattr(exc, name)
@@ -64,3 +68,16 @@ class Package:
                 kind = self.module.RemoteProtocolError
         made: Exception = kind(str(error), request=request)
         return made
+
+
+def _url_key(url_class: Any) -> Callable[[Any], Any]:
+    """The parts of a URL where they can be had: putting them together into a text costs more than
+    all else that is done with it. They are not public, so they are looked at first."""
+    parts = attrgetter("_uri_reference")
+    texts = ("http://a/b?c#d", "https://a/b?c#d", "http://a:1/b?c", "http://b/b?c", "http://a/?c",
+             "http://a/b", "http://a/b?c#e", "http://u@a/b?c#d")  # fmt: skip
+    try:
+        different = {parts(url_class(text)) for text in (*texts, *texts)}
+    except (AttributeError, TypeError):
+        return str
+    return parts if len(different) == len(texts) else str

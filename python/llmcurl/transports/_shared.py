@@ -29,26 +29,23 @@ from ._options import (
 from ._package import Package
 from ._trace import Tracer
 from ._upload import Upload
-from ._wire import TOO_LITTLE, TOO_MUCH, InvalidRequest, is_method, parse_head
+from ._wire import TOO_LITTLE, TOO_MUCH, InvalidRequest, is_method
 
-__all__ = ["CurlTransport", "ResponseStream"]
+__all__ = ["CurlTransport", "ResponseStream", "WholeStream"]
 
 _CURL = _native.curl_info()
 
 #: Flags of the native Pool.call: streamed, never sent again once it may have arrived, the
-#: connection's addresses noted; for traced calls its stages, too.
+#: connection's addresses noted; for traced calls its stages, too; for usual ones, without a stream
+#: if the body comes along with the head.
 _FLAGS = 1 | 4 | 8
 _TRACED = _FLAGS | 16
+_USUAL = _FLAGS | 32
 
 #: The reference waits 0, 0.5, 1, 2... seconds between attempts to connect.
 _BACKOFF = 0.5
 
-_VERSIONS = {
-    "HTTP/1.0": b"HTTP/1.0",
-    "HTTP/1.1": b"HTTP/1.1",
-    "HTTP/2": b"HTTP/2",
-    "HTTP/3": b"HTTP/3",
-}
+_VERSIONS = {10: b"HTTP/1.0", 11: b"HTTP/1.1", 20: b"HTTP/2", 30: b"HTTP/3"}
 
 _NO_TIMEOUT: dict[str, Any] = {}
 _times: dict[tuple[Any, Any, Any, Any], tuple[int, int, int, int, int]] = {}
@@ -69,6 +66,14 @@ def _timeouts(given: Any) -> tuple[int, int, int, int, int]:
         if len(_times) < 256:
             _times[key] = found
     return found
+
+
+def _check_length(declared: int | None, size: int) -> None:
+    """declared: as of `header_list`."""
+    if (declared or 0) > size:
+        raise InvalidRequest(TOO_LITTLE)
+    if declared != -1 and (declared or 0) < size:
+        raise InvalidRequest(TOO_MUCH)
 
 
 class ResponseStream:
@@ -111,6 +116,27 @@ class ResponseStream:
     async def aclose(self) -> None:
         """Drops the connection unless the body is whole; never waits."""
         self._close()
+
+
+class WholeStream:
+    """The body of an answer that came at once. Subclassed with the package's AsyncByteStream."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> WholeStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        content = self._content
+        if not content:
+            raise StopAsyncIteration
+        self._content = b""
+        return content
+
+    async def aclose(self) -> None:
+        """Forgets what was not read."""
+        self._content = b""
 
 
 class TracedStream:
@@ -192,6 +218,7 @@ class CurlTransport:
 
     _package: ClassVar[Package]
     _stream_class: ClassVar[type[ResponseStream]]
+    _whole_class: ClassVar[type[WholeStream]]
 
     def __init__(
         self,
@@ -240,17 +267,17 @@ class CurlTransport:
         upload = tracer = None
         try:
             start, target = binding.entry(request.url, extensions)
-            raw = tuple(request.headers.raw)
-            headers, length = binding.lists.get(raw) or binding.remember_list(raw)
+            usual = type(stream) is package.ByteStream
+            body = (
+                b"".join(stream) if usual else b""
+            )  # no copy: join of one bytes object returns it
+            headers, length = binding.headers(request.headers.raw, len(body) if usual else -1)
             times = _timeouts(extensions.get("timeout"))
             trace = extensions.get("trace")
-            if type(stream) is package.ByteStream and not self._retries and trace is None:
-                body = b"".join(stream)  # no copy: join of one bytes object returns it
-                if length is not None and length >= 0 and length != len(body):
-                    raise InvalidRequest(TOO_MUCH if length < len(body) else TOO_LITTLE)
-                if body and length is None:
-                    raise InvalidRequest(TOO_MUCH)
-                answer = await start(request.method, target, headers, body or None, times, _FLAGS)
+            if usual and not self._retries and trace is None:
+                if length != len(body):
+                    _check_length(length, len(body))
+                answer = await start(request.method, target, headers, body or None, times, _USUAL)
             else:
                 if trace is not None:
                     tracer = self._tracer(trace, request)
@@ -271,21 +298,23 @@ class CurlTransport:
                 text = "Illegal method characters"
                 raise package.LocalProtocolError(text, request=request) from None
             raise
-        reason, pairs = parse_head(answer._head)
-        version = answer.http_version
+        version, reason, pairs = answer._split()
         details: dict[str, Any] = {
             "http_version": _VERSIONS[version],
             "network_stream": NetworkStream(answer),
         }
-        if version < "HTTP/2":
+        if version < 20:
             details["reason_phrase"] = reason
         if tracer is not None:
             return await self._traced(tracer, answer, reason, pairs, details, request, upload)
+        if answer._stream is None:
+            body = answer._body
+            answer._body = b""  # NetworkStream keeps the answer
+            stream = self._whole_class(body)
+        else:
+            stream = self._stream_class(answer._stream, request, upload)
         return package.Response(
-            status_code=answer.status_code,
-            headers=pairs,
-            stream=self._stream_class(answer._stream, request, upload),
-            extensions=details,
+            answer.status_code, headers=pairs, stream=stream, extensions=details
         )
 
     async def _send(

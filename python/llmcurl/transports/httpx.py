@@ -8,7 +8,7 @@ from __future__ import annotations
 import httpx
 
 from ._package import Package
-from ._shared import CurlTransport, ResponseStream
+from ._shared import CurlTransport, ResponseStream, WholeStream
 
 __all__ = ["AsyncCurlTransport"]
 
@@ -19,8 +19,13 @@ class _Stream(ResponseStream, httpx.AsyncByteStream):
     _package = _PACKAGE
 
 
+class _Whole(WholeStream, httpx.AsyncByteStream):
+    pass
+
+
 class AsyncCurlTransport(CurlTransport, httpx.AsyncBaseTransport):
     __doc__ = CurlTransport.__doc__
 
     _package = _PACKAGE
     _stream_class = _Stream
+    _whole_class = _Whole
