@@ -104,7 +104,9 @@ class HeaderList:
     """Request headers made ready. A list among the lines goes out in one piece: libcurl looks at
     its first line only."""
 
-    def __new__(cls, lines: list[bytes | list[bytes]], source: object = None, /) -> HeaderList: ...
+    def __new__(
+        cls, lines: list[bytes] | list[bytes | list[bytes]], source: object = None, /
+    ) -> HeaderList: ...
     @property
     def source(self) -> Any: ...
 

@@ -132,7 +132,14 @@ async def test_wrong_header_lists() -> None:
             _native.HeaderList(*arguments)
     with pytest.raises(TypeError):
         _native.HeaderList(lines=[])
-    for lines in ([b"X: a\r\nY: b"], ["X: y"], [b"X: \x7f"], [b"X: \0"], [[b"X: a\r\nY: b"]], [["X"]]):
+    for lines in (
+        [b"X: a\r\nY: b"],
+        ["X: y"],
+        [b"X: \x7f"],
+        [b"X: \0"],
+        [[b"X: a\r\nY: b"]],
+        [["X"]],
+    ):
         with pytest.raises(ValueError):
             _native.HeaderList(lines)
     assert _native.HeaderList([b"X: a\tb\xff"], "kept").source == "kept"
