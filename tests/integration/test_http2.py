@@ -210,4 +210,4 @@ async def test_requests_that_start_together_share_segments(h2, nginx: Nginx) -> 
     answers = await asyncio.gather(*(h2.get(nginx.https2 + "/json") for _ in range(40)))
     assert {answer.status_code for answer in answers} == {200}
     (after,) = segments_sent(port)
-    assert after - before < 8
+    assert after - before < 25  # 40 and more when each has its own; 3 on a quiet machine

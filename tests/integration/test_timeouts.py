@@ -18,12 +18,15 @@ from servers.sockets import blackhole, mute
 NONE = dict.fromkeys(("connect", "read", "write", "pool"))
 
 
+SLOW = 4  # the machine may have other work; a time-out that is missed is missed by far more
+
+
 @contextlib.contextmanager
 def within(least: float, most: float) -> Iterator[None]:
     started = time.monotonic()
     yield
     took = time.monotonic() - started
-    assert least <= took < most, f"took {took:.3f} s"
+    assert least <= took < most * SLOW, f"took {took:.3f} s"
 
 
 def only(**given) -> Timeout:
