@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from llmcurl import testing
 from llmcurl.llm import RateLimitError
 from llmcurl.testing import Failure
+from llmcurl.traffic._batchrun import Spec
 from llmcurl.traffic._dask import _portable
 from servers import databases
 from servers.nginx import Missing
@@ -111,6 +113,12 @@ def test_nobody_at_that_address(tmp_path, mock_llm):
         env=environment, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 1 and "127.0.0.1:1" in done.stderr and mock_llm.stats.requests == 0
+
+
+def test_what_travels_does_not_show_its_passwords():
+    spec = Spec(redis="redis://:secret@host/0", base_url="http://u:secret@host/v1", model="m")
+    assert "secret" not in repr(spec) and "m" in repr(spec)
+    assert pickle.loads(pickle.dumps(spec)) == spec
 
 
 def test_errors_survive_the_way():

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from llmcurl import ConnectError, DeadlineExceeded, Retry
+from llmcurl import AsyncClient, ConnectError, DeadlineExceeded, RateLimit, Retry
 from llmcurl.llm import (
     Anthropic,
     BadRequestError,
@@ -238,6 +238,26 @@ async def test_an_open_circuit_is_skipped_and_tried_again(mocks, pair):
     await until(lambda: llm.endpoints[0].breaker.state == "half-open")
     assert (await llm.chat("x")).text == "from a"
     assert llm.endpoints[0].breaker.state == "closed"
+
+
+async def test_our_own_queue_opens_no_circuit(mocks, pair):
+    """A call whose time passed there was never sent: the next model is asked, that is all."""
+    limit = RateLimit(concurrency=1)
+    async with (
+        OpenAI(
+            base_url=mocks[0].openai_url, api_key="k", model="m", limit=limit, deadline=0.05
+        ) as full,
+        AsyncClient(limit=limit) as client,
+    ):
+        mocks[0].script(Reply("slow", latency=30))
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        held = client.post(mocks[0].openai_url + "/chat/completions", json=body)
+        await until(lambda: limit.stats()["in_flight"] == 1)
+        llm = Fallback([full, pair[1]], breaker=Breaker(failures=1, cooldown=60))
+        for _ in range(2):
+            assert (await llm.chat("x")).text == "from b"
+        held.cancel()
+    assert llm.stats()[0].failures == 2 and llm.endpoints[0].breaker.state == "closed"
 
 
 async def test_all_circuits_open(mocks, pair):

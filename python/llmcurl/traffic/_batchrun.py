@@ -58,6 +58,10 @@ class Spec(msgspec.Struct, frozen=True):
     limit_name: str = "default"
     idempotency: bool = False
 
+    def __repr__(self) -> str:
+        # Dask's workers log the arguments of a task that fails, and URLs may have passwords.
+        return f"<Spec {self.provider} {self.model}>"
+
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None

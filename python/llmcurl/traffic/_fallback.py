@@ -248,7 +248,10 @@ class Fallback(Several):
                         endpoint.breaker.succeeded(ticket)  # it has answered, and would again
                         raise
                     endpoint._failures += 1
-                    endpoint.breaker.failed(ticket, getattr(error, "retry_after", None))
+                    if getattr(error, "phase", "") == "limit":
+                        endpoint.breaker.dropped(ticket)  # it was not asked: our own queue
+                    else:
+                        endpoint.breaker.failed(ticket, getattr(error, "retry_after", None))
                     tried.append(Tried(endpoint.name, problem, seconds))
                     _log.info("%s failed after %.3f s: %r", endpoint.name, seconds, problem)
                 except BaseException:

@@ -414,7 +414,7 @@ class SharedQueue:
             if not waiter.future.done():
                 waiter.gone = True
                 told = LimitUnavailable(
-                    f"the Redis of the RateLimit refuses: {error}", phase="queue"
+                    f"the Redis of the RateLimit refuses: {error}", phase="limit"
                 )
                 told.__cause__ = error
                 waiter.future.set_exception(told)
@@ -459,7 +459,7 @@ class SharedQueue:
             if limit.when_lost == "closed":
                 waiter.gone = True
                 error = LimitUnavailable(
-                    "the Redis of the RateLimit does not answer", phase="queue"
+                    "the Redis of the RateLimit does not answer", phase="limit"
                 )
                 waiter.future.set_exception(error)
                 continue
