@@ -79,7 +79,13 @@ async def test_the_key_goes_into_its_header_only(llm, mock_llm):
 
 async def test_parsed_into_a_type(llm, mock_llm):
     mock_llm.script('{"a": [1, 2]}')
-    assert (await llm.chat("JSON!")).parse(dict[str, list[int]]) == {"a": [1, 2]}
+    reply = await llm.chat("JSON!")
+    assert reply.parse(dict[str, list[int]]) == {"a": [1, 2]}
+    pydantic = pytest.importorskip("pydantic")
+    model = pydantic.create_model("Answer", a=(list[int], ...))
+    assert reply.parse(model) == model(a=[1, 2])
+    with pytest.raises(ValueError):
+        reply.parse(pydantic.create_model("Answer", b=(int, ...)))
 
 
 async def test_models(llm):

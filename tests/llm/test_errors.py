@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import pytest
 from common import KEY, PROVIDERS, make
-from llmcurl import ConnectError, HTTPError
+from llmcurl import ConnectError, HTTPError, InvalidHeader, InvalidURL
 from llmcurl.llm import (
     Anthropic,
     AuthenticationError,
@@ -233,3 +233,23 @@ class TestEnvironment:
         )
         assert "/my%20gpt/embeddings?" in second.target and first.headers["api-key"] == "k2"
         assert "authorization" not in first.headers
+
+
+@pytest.mark.parametrize(
+    "wrong, error",
+    [
+        ({"base_url": "ftp://x/v1"}, InvalidURL),
+        ({"base_url": "x/v1"}, InvalidURL),
+        ({"api_key": "two\nlines"}, InvalidHeader),
+        ({"headers": {"a": "b\r\nc: d"}}, InvalidHeader),
+        ({"client": 5}, TypeError),
+        ({"timeout": "long"}, TypeError),
+        ({"timeout": -1}, ValueError),
+        ({"max_event_bytes": 0}, ValueError),
+    ],
+)
+@pytest.mark.parametrize("cls", [OpenAI, Anthropic, Gemini, Ollama])
+def test_arguments_that_cannot_be_are_refused_at_once(cls, wrong, error):
+    with pytest.raises(error) as found:
+        cls(**{"base_url": "http://127.0.0.1:1", **wrong})
+    assert "lines" not in str(found.value)

@@ -334,6 +334,14 @@ async def test_an_older_ollama_does_not_say_why_it_ended(mock_llm):
     assert reply.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("rows", [[], [{"embedding": "!!!!"}], [{"embedding": [1]}] * 2])
+async def test_embeddings_that_do_not_fit_the_texts(mock_llm, rows):
+    mock_llm.script(Raw(json.dumps({"data": rows}).encode()))
+    async with make("openai", mock_llm) as llm:
+        with pytest.raises(InvalidReply, match="embeddings have not the expected form"):
+            await llm.embed("x")
+
+
 # Errors ---------------------------------------------------------------------------------------
 
 

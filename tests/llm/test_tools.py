@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from dataclasses import dataclass
@@ -56,6 +57,37 @@ class TestTool:
         assert (await Tool(get_weather)({"place": {"city": "Oslo"}}))["city"] == "Oslo"
         with pytest.raises(ValueError):
             await Tool(add)({"b": 1})
+
+    async def test_pydantic_models(self):
+        pydantic = pytest.importorskip("pydantic")
+
+        class City(pydantic.BaseModel):
+            name: str = pydantic.Field(min_length=2)
+            people: int | None = None
+
+        async def look(city: City, more: list[City] | None = None) -> City:
+            return city
+
+        look.__annotations__ |= {"city": City, "more": list[City], "return": City}
+        tool = Tool(look)
+        assert tool.parameters["properties"]["city"]["required"] == ["name"]
+        assert tool.parameters["properties"]["more"]["items"]["type"] == "object"
+        assert await tool({"city": {"name": "Oslo"}}) == City(name="Oslo")
+        with pytest.raises(ValueError, match="at least 2 characters"):
+            await tool({"city": {"name": "O"}})
+
+    async def test_partial_functions(self):
+        tool = Tool(functools.partial(add, b=5))
+        assert (tool.name, tool.description) == ("add", "Adds.")
+        assert tool.parameters["properties"]["a"] == {"type": "integer"}
+        assert await tool({"a": 1}) == 6
+
+    def test_a_type_without_a_schema(self):
+        def send(socket: threading.Thread) -> None: ...
+
+        send.__annotations__["socket"] = threading.Thread
+        with pytest.raises(TypeError, match="tool send: .*Thread"):
+            Tool(send)
 
     async def test_objects_and_methods(self):
         class Adder:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 import msgspec
 
 from .._client import AsyncClient
-from .._config import UNSET, TimeoutTypes, Unset
+from .._config import UNSET, TimeoutTypes, Unset, build_timeout
 from .._content import encode_json
+from .._exceptions import InvalidURL
+from .._headers import Headers
 from .._logging import with_call_log
 from .._models import Response
 from .._native import DeltaParser
-from .._pools import add_observed
+from .._pools import add_observed, header_list
 from .._redact import mask_url, secrets_of
 from ._embeddings import Embeddings
 from ._errors import AuthenticationError, InvalidReply, LLMError, error_of_answer
@@ -90,7 +92,8 @@ class LLM:
 
     Raises:
         AuthenticationError: the provider needs a key and there is none.
-        InvalidURL: `base_url` cannot be used.
+        InvalidURL: `base_url` cannot be used. InvalidHeader: a key or header that cannot be sent.
+        TypeError, ValueError: another argument that cannot be.
     """
 
     provider: ClassVar[str]
@@ -117,16 +120,22 @@ class LLM:
         self._base = base_url.rstrip("/")
         self._owned = client is None
         told = with_call_log(observers)
+        if client is not None and not isinstance(client, AsyncClient):
+            raise TypeError(f"client must be an AsyncClient, not {type(client).__name__}")
         self._client = AsyncClient() if client is None else client
         if client is None:
             # it tells them of its loops and shows their numbers; of calls they are told here
             self._client._settings.observers = told
-        self._client._merge_url(self._base)  # refuses at once what is no URL
-        self._timeout = timeout
+        url = self._client._merge_url(self._base)  # refuses at once what is no URL
+        if url.scheme not in ("http", "https") or not url.host:
+            raise InvalidURL(f"base_url must begin with http:// or https://: {url.masked!r}")
+        self._timeout = timeout if isinstance(timeout, Unset) else build_timeout(timeout)
         self._headers: dict[str, str] = {"Content-Type": "application/json"}
         self._headers.update(self._auth_headers())
         self._headers.update(headers or {})
+        header_list(Headers(self._headers))  # refuses at once what cannot be sent
         self._max_event = max_event_bytes
+        self._parser()  # and a ceiling that is none
         self._control: Control | None = None
         if (retry, limit, deadline, stream_timeout) != (None, None, None, None) or told:
             from ..traffic._control import build_control
@@ -320,21 +329,25 @@ class LLM:
         """
         chosen = self._chosen(model)
         many = [texts] if isinstance(texts, str) else list(texts)
+        expected = None if "input" in params else len(many)
         path, body = self._embed_request(many, chosen, params)
         if self._uncontrolled(retry, deadline, priority, idempotency_key):
             response = await self._post(path, body, headers, timeout)
-            return self._vectors(response, chosen)
+            return self._vectors(response, chosen, expected)
         from ..traffic._llm import Job, call_llm
 
         job = Job(self, "embed", path, body, headers, timeout, priority, idempotency_key)
         job.model = chosen
-        return await call_llm(job, retry, deadline, lambda r: self._vectors(r, chosen))
+        return await call_llm(job, retry, deadline, lambda r: self._vectors(r, chosen, expected))
 
-    def _vectors(self, response: Response, chosen: str) -> Embeddings:
+    def _vectors(self, response: Response, chosen: str, expected: int | None) -> Embeddings:
         """The embeddings in an answer."""
         self._check(response, response.content)
         try:
-            return self._embeddings(response, chosen)
+            found = self._embeddings(response, chosen)
+            if expected is not None and len(found) != expected:
+                raise ValueError(f"{len(found)} vectors for {expected} texts")
+            return found
         except (ValueError, msgspec.DecodeError) as error:
             raise InvalidReply(
                 f"the embeddings have not the expected form: {error}",

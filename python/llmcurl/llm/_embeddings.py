@@ -47,7 +47,7 @@ class Embeddings:
         for row in rows:
             before = len(data)
             if isinstance(row, str):
-                data.frombytes(binascii.a2b_base64(row))
+                data.frombytes(binascii.a2b_base64(row, strict_mode=True))
                 if sys.byteorder == "big":
                     tail = data[before:]
                     tail.byteswap()

@@ -8,6 +8,7 @@ import msgspec
 
 from .._models import Response, Timings
 from ._errors import InvalidReply
+from ._schema import decoded
 from ._types import Choice, TokenLogprob, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -147,12 +148,12 @@ class Reply:
         return self._full
 
     def parse(self, type: type[T]) -> T:
-        """The text, which is JSON, as that type (any that msgspec knows).
+        """The text, which is JSON, as that type (any that msgspec knows, pydantic's models).
 
         Raises:
             msgspec.ValidationError: a ValueError; the text is not of the type.
         """
-        return msgspec.json.decode(self.text, type=type)
+        return msgspec.json.decode(self.text, type=type, dec_hook=decoded)
 
     def __repr__(self) -> str:
         try:

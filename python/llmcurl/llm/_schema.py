@@ -7,7 +7,25 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["schema_of", "strict_schema_of"]
+__all__ = ["decoded", "schema_of", "strict_schema_of"]
+
+
+def decoded(type: Any, value: Any) -> Any:
+    """msgspec's dec_hook: a value for a type that it does not know, a pydantic model's.
+
+    Raises:
+        ValueError: the value does not fit (pydantic's ValidationError).
+        NotImplementedError: another type.
+    """
+    if callable(validate := getattr(type, "model_validate", None)):
+        return validate(value)
+    raise NotImplementedError(f"values of type {type!r} cannot be made")
+
+
+def _schema_hook(type: Any) -> dict[str, Any]:
+    if callable(getattr(type, "model_json_schema", None)):
+        return schema_of(type)
+    raise TypeError(f"no JSON schema can be made of {type!r}")
 
 
 def _closed(node: Any) -> Any:
@@ -43,7 +61,7 @@ def _inlined(node: Any, defs: dict[str, Any], above: tuple[str, ...] = ()) -> An
 
 def schema_of(type_or_schema: Any) -> dict[str, Any]:
     """The JSON schema of a type that msgspec knows (dataclass, TypedDict, Struct, attrs...), or
-    of a class with `model_json_schema` (pydantic); a dict is one already.
+    of a class with `model_json_schema` (pydantic), also within another; a dict is one already.
 
     Raises:
         TypeError: no schema can be made of it.
@@ -53,7 +71,7 @@ def schema_of(type_or_schema: Any) -> dict[str, Any]:
     if callable(method := getattr(type_or_schema, "model_json_schema", None)):
         schema = method()
     else:
-        schema = msgspec.json.schema(type_or_schema)
+        schema = msgspec.json.schema(type_or_schema, schema_hook=_schema_hook)
     defs = schema.pop("$defs", {})
     made: dict[str, Any] = _closed(_inlined(schema, defs))
     if '"$ref"' in msgspec.json.encode(made).decode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import typing
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .._content import encode_json
 from ._errors import ToolError
-from ._schema import schema_of
+from ._schema import decoded, schema_of
 from ._types import ToolCall
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Tool:
         name, description, parameters: what the model is told; the last is a JSON schema.
 
     Raises:
-        TypeError: the parameters cannot be described (`*args`, positional only).
+        TypeError: the parameters cannot be described (`*args`, positional only, a type that
+            has no JSON schema).
     """
 
     __slots__ = ("_async", "_struct", "description", "function", "name", "parameters")
@@ -46,15 +49,19 @@ class Tool:
         self, function: ToolLike, *, name: str | None = None, description: str | None = None
     ) -> None:
         self.function = function
-        self.name = name or str(getattr(function, "__name__", type(function).__name__))
-        self.description = (
-            description if description is not None else inspect.getdoc(function) or ""
-        )
+        inner = function
+        while isinstance(inner, functools.partial):  # it has the name and text of a class
+            inner = inner.func
+        self.name = name or str(getattr(inner, "__name__", type(inner).__name__))
+        self.description = description if description is not None else inspect.getdoc(inner) or ""
         self._async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             type(function).__call__
         )
-        self._struct = _arguments_type(function, self.name)
-        schema = schema_of(self._struct)
+        self._struct = _arguments_type(function, inner, self.name)
+        try:
+            schema = schema_of(self._struct)
+        except TypeError as error:
+            raise TypeError(f"tool {self.name}: {error}") from None
         schema.pop("title", None)
         self.parameters: dict[str, Any] = schema
 
@@ -65,7 +72,7 @@ class Tool:
             msgspec.ValidationError: they do not fit. And whatever the function raises.
         """
         # A model writes "3" for 3 now and then.
-        checked = msgspec.convert(arguments, self._struct, strict=False)
+        checked = msgspec.convert(arguments, self._struct, strict=False, dec_hook=decoded)
         given = {name: getattr(checked, name) for name in self._struct.__struct_fields__}
         if self._async:
             return await self.function(**given)
@@ -76,10 +83,10 @@ class Tool:
         return f"<Tool {self.name}>"
 
 
-def _arguments_type(function: ToolLike, name: str) -> Any:
-    """A Struct with the function's parameters."""
+def _arguments_type(function: ToolLike, inner: ToolLike, name: str) -> Any:
+    """A Struct with the function's parameters; `inner` is what stands in a `partial`."""
     fields: list[Any] = []
-    target = function if inspect.isroutine(function) else type(function).__call__
+    target = inner if inspect.isroutine(inner) else type(inner).__call__
     try:
         hints = typing.get_type_hints(target, include_extras=True)
     except NameError as error:
@@ -117,7 +124,7 @@ def _as_text(result: Any) -> str:
     if isinstance(result, str):
         return result
     try:
-        return msgspec.json.encode(result).decode()
+        return encode_json(result).decode()
     except (TypeError, ValueError):
         return str(result)
 
