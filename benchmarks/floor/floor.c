@@ -205,8 +205,11 @@ static call *call_new(void)
   curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
   curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
+  /* as csrc/core/slot.c: the request leaves in one piece */
   curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE,
-                   g.opts.body_len <= 2048 ? 4096L : 16384L);
+                   g.opts.body_len > 60000
+                     ? 65536L
+                     : ((long)g.opts.body_len + 6143) / 4096 * 4096);
   curl_easy_setopt(e, CURLOPT_HTTPHEADER, g.headers);
   curl_easy_setopt(e, CURLOPT_SHARE, g.share);
   if(g.opts.http2) {

@@ -187,8 +187,8 @@ struct lc_slot {
   struct curl_slist *list; /* borrowed from `headers`: the part of it */
   uint8_t method; /* lc_method + 1, 0 = unknown */
   uint8_t body_kind; /* 0 unknown, 1 none, 2 bytes, 3 fed */
-  uint16_t upload_buffer; /* bytes, 0 = unknown */
   uint8_t http_version;
+  uint32_t upload_buffer; /* bytes, 0 = unknown */
   unsigned one_shot : 1;
   unsigned secured : 1; /* TLS options are set */
   unsigned routed : 1; /* `target` has a request target or another host to connect to */

@@ -31,10 +31,12 @@
 #define READS_AHEAD 0x080f00 /* the libcurl that does so by itself */
 #define RECV_BUFFER 16384L /* one for each transfer */
 #define RECV_BUFFER_SHARED 262144L /* one for each CURLM, libcurl 8.7 and newer; pages are taken as they are used */
-/* libcurl keeps a request's send buffer until its answer is there. It rounds sizes up to
-   CURL_MAX_WRITE_SIZE, 16 KiB unless libcurl was built with less, as ours is. */
-#define UPLOAD_BUFFER 16384L
-#define UPLOAD_BUFFER_SMALL 4096L
+/* libcurl keeps a request's send buffer until its answer is there: it is as large as the request, which then
+   leaves in one piece. libcurl rounds sizes up to CURL_MAX_WRITE_SIZE, 16 KiB unless it was built with less, as
+   ours is. */
+#define UPLOAD_BUFFER 16384L /* for a body that is made while it is sent */
+#define UPLOAD_BUFFER_MOST 65536L
+#define UPLOAD_BUFFER_STEP 4096L
 #define HEAD_ROOM 1024 /* for the request line and what libcurl adds */
 #define SMALL_BODY 65536 /* libcurl asks "Expect: 100-continue" above 1 MiB (CURLOPT_EXPECT_100_TIMEOUT_MS(3)) */
 #define NO_LIMIT_MS 0x7fffffffL /* libcurl's own connect limit of 300 s would come first */
@@ -471,8 +473,10 @@ done:
 
 static long upload_buffer(const lc_xfer *x, int kind)
 {
-  size_t head = HEAD_ROOM + x->target->url_len + (x->headers ? x->headers->bytes : 0);
-  return kind != BODY_FED && head + x->body_len <= UPLOAD_BUFFER_SMALL ? UPLOAD_BUFFER_SMALL : UPLOAD_BUFFER;
+  size_t size = HEAD_ROOM + x->target->url_len + (x->headers ? x->headers->bytes : 0) + x->body_len;
+  if(kind == BODY_FED)
+    return UPLOAD_BUFFER;
+  return size >= UPLOAD_BUFFER_MOST ? UPLOAD_BUFFER_MOST : (long)(size + UPLOAD_BUFFER_STEP - 1) / UPLOAD_BUFFER_STEP * UPLOAD_BUFFER_STEP;
 }
 
 CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
@@ -523,9 +527,9 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
   }
   else if(kind == BODY_FED)
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->up_len);
-  if(slot->upload_buffer != upload) {
+  if(slot->upload_buffer != (uint32_t)upload) {
     SET(CURLOPT_UPLOAD_BUFFERSIZE, upload);
-    slot->upload_buffer = (uint16_t)upload;
+    slot->upload_buffer = (uint32_t)upload;
   }
   if(slot->http_version != version) {
     SET(CURLOPT_HTTP_VERSION, version);
