@@ -29,7 +29,7 @@ from pathlib import Path
 
 import patch_curl
 from fetch_source import ROOT, Pin, fetch, pins
-from find_curl import compiler
+from find_curl import accepts, compiler
 
 DEPS = (ROOT / "build" / "deps").resolve()  # may be a link to that of another checkout
 PREFIX = DEPS / "prefix"
@@ -49,6 +49,7 @@ CURL = """--disable-shared --enable-static --with-pic --disable-docs --disable-m
 --disable-ldaps --disable-mqtt --disable-pop3 --disable-rtsp --disable-smb --disable-smtp --disable-telnet
 --disable-tftp --disable-websockets --disable-ntlm --disable-negotiate-auth --disable-kerberos-auth
 --disable-aws --disable-sspi --disable-doh --disable-hsts --disable-alt-svc --disable-mime --disable-form-api
+--disable-headers-api --disable-cookies
 --disable-openssl-auto-load-config --enable-threaded-resolver --enable-unix-sockets --enable-ipv6
 --without-ca-bundle --without-ca-path --without-libpsl --without-libidn2 --without-nghttp3
 --without-ngtcp2 --without-libgsasl --without-zsh-functions-dir --without-fish-functions-dir""".split()
@@ -162,9 +163,11 @@ def build_nghttp2(src: Path) -> None:
 
 def build_curl(src: Path) -> None:
     parts = [f"--with-{name}={PREFIX}" for name in ("openssl", "nghttp2", "zlib", "brotli", "zstd")]
+    # for setup.py, which optimizes over all files when it links; the usual code for those who do not
+    whole = ["-flto=auto", "-ffat-lto-objects"]
     env = {
         "CC": cc(),
-        "CFLAGS": CFLAGS,
+        "CFLAGS": " ".join([CFLAGS, *(whole if accepts(whole) else [])]),
         # curl.h lets it be chosen. It is the least size of a send buffer, which libcurl keeps until
         # the answer is there: with its own 16 KiB a waiting call takes twice the memory.
         "CPPFLAGS": f"-I{PREFIX}/include -DCURL_MAX_WRITE_SIZE=4096",
