@@ -207,6 +207,22 @@ async def test_who_gives_up_frees_the_place():
     assert limit.stats() == {"in_flight": 0, "waiting": 0, "factor": 1.0}
 
 
+async def test_those_who_gave_up_do_not_pile_up_behind_one_who_waits():
+    limit = RateLimit(concurrency=1)
+    held = await limit.acquire(record())
+    first = asyncio.ensure_future(limit.acquire(record(priority=1)))
+    for _ in range(10):
+        others = [asyncio.ensure_future(limit.acquire(record())) for _ in range(100)]
+        await asyncio.sleep(0)
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
+    assert limit.stats()["waiting"] == 1 and len(limit._queue) < 100
+    held.settle(status=200)
+    (await first).settle(status=200)
+    assert limit.stats()["in_flight"] == 0
+
+
 async def test_what_was_never_sent_gives_back_what_it_took():
     limit = RateLimit(rpm=6, burst=0.5)
     tickets = [await limit.acquire(record()) for _ in range(3)]

@@ -139,6 +139,22 @@ async def test_order_and_who_gives_up(redis):
     assert order == ["high", "a", "b", "low"]
 
 
+async def test_those_who_gave_up_do_not_pile_up_behind_one_who_waits(redis):
+    async with RateLimit(concurrency=1, redis=redis, name="pile") as limit:
+        held = await limit.acquire(record())
+        first = asyncio.ensure_future(limit.acquire(record(priority=1)))
+        for _ in range(10):
+            others = [asyncio.ensure_future(limit.acquire(record())) for _ in range(100)]
+            await asyncio.sleep(0.005)
+            for other in others:
+                other.cancel()
+            await asyncio.wait(others)
+        (queue,) = limit._shared.values()
+        assert limit.stats()["waiting"] == 1 and len(queue._heap) < 100
+        held.settle(status=200)
+        (await asyncio.wait_for(first, 20)).settle(status=200)
+
+
 async def test_what_was_given_to_one_who_gave_up_comes_back(redis):
     async with RateLimit(rpm=6, burst=0.5, concurrency=3, redis=redis) as limit:
         for _ in range(3):

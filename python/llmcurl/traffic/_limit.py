@@ -29,6 +29,8 @@ _ANSWER = 256.0
 #: Bytes from which a request is looked at, and what a picture or file in it is taken to cost.
 _LARGE = 16384
 _FILE = 1000.0
+#: So many that gave up may stay in the queue, besides as many as wait: the first one may wait long.
+_GONE = 64
 
 
 class Ticket:
@@ -295,6 +297,9 @@ class RateLimit:
             waiter.gone = True
             if waiter.ticket is None:
                 self._waiting -= 1
+                if len(self._queue) > 2 * self._waiting + _GONE:
+                    self._queue[:] = [one for one in self._queue if not one.gone]
+                    heapq.heapify(self._queue)
                 if self._timer_loop is waiter.loop:
                     self._disarm()  # this loop may be about to end
                 self._pump()

@@ -273,6 +273,9 @@ class SharedQueue:
             raise
         finally:
             self.waiting -= 1
+            if len(self._heap) > 2 * self.waiting + _BATCH:  # most of them gave up
+                self._heap[:] = [one for one in self._heap if not one.future.done()]
+                heapq.heapify(self._heap)
         return waiter.ticket
 
     def settled(self, ident: str, args: list[Any]) -> None:
