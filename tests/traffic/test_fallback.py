@@ -92,6 +92,20 @@ async def test_all_fail_the_last_error_tells_of_the_others(mocks, pair):
     assert "model-a" in notes and "RateLimitError" in notes and "secret" not in notes
 
 
+async def test_what_was_tried_is_told_whatever_ends_it(mocks, pair):
+    mocks[0].configure(failure=Failure.server_error())
+    mocks[1].script(Failure.bad_request())
+    with pytest.raises(BadRequestError) as caught:
+        await Fallback(pair).chat("x")
+    assert [type(one.error) for one in caught.value.tried] == [ServerError]
+    assert "model-a" in caught.value.__notes__[0]
+    mocks[1].configure(reply=Reply("late", latency=30))
+    inner = Fallback([pair[0], pair[1]])
+    with pytest.raises(DeadlineExceeded) as late:
+        await Fallback([pair[0], inner]).chat("x", deadline=0.5)
+    assert [type(one.error) for one in late.value.tried] == [ServerError, ServerError]
+
+
 async def test_a_pair_names_its_model(mocks, pair):
     llm = Fallback([(pair[0], "other-model"), pair[1]])
     await llm.chat("x", model="ignored")

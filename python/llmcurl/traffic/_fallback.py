@@ -138,8 +138,9 @@ class Fallback(Several):
         within: the same for the whole answer of `chat` and `embed`.
         breaker: the numbers of the endpoints' circuit breakers: each gets its own with these.
 
-    A `deadline=` of a call covers all that it takes. When all have failed, the last error is raised. Its `tried` is a tuple of `Tried`, one for each
-    endpoint that failed before it, and its notes say the same for people.
+    A `deadline=` of a call covers all that it takes. When all have failed, or one in a way that leads to
+    no other, the last error is raised. Its `tried` is a tuple of `Tried`, one for each endpoint
+    that failed before it, and its notes say the same for people.
 
     Raises:
         TypeError, ValueError: what was given cannot be used.
@@ -243,9 +244,11 @@ class Fallback(Several):
                         problem = NoContentInTime(f"nothing in {limit:g} s from {endpoint.name}")
                     elif deadline is not None and deadline.passed:
                         endpoint.breaker.dropped(ticket)  # another one has no time left either
+                        _note(error, tried)
                         raise
                     elif not self._when(error):
                         endpoint.breaker.succeeded(ticket)  # it has answered, and would again
+                        _note(error, tried)
                         raise
                     endpoint._failures += 1
                     if getattr(error, "phase", "") == "limit":
@@ -272,11 +275,7 @@ class Fallback(Several):
             names = ", ".join(endpoint.name for endpoint in endpoints)
             return CircuitOpen(f"all endpoints have failed lately: {names}", retry_after=wait)
         error = tried[-1].error
-        for one in tried[:-1]:
-            error.add_note(
-                f"before it, {one.endpoint} failed after {one.seconds:.3f} s: {one.error!r}"
-            )
-        error.__dict__["tried"] = tuple(tried[:-1])  # not itself: that would be a cycle
+        _note(error, tried[:-1])  # not itself: that would be a cycle
         return error
 
     def stats(self) -> list[EndpointStats]:
@@ -285,6 +284,13 @@ class Fallback(Several):
 
     def __repr__(self) -> str:
         return f"<Fallback {', '.join(endpoint.name for endpoint in self.endpoints)}>"
+
+
+def _note(error: Exception, tried: Sequence[Tried]) -> None:
+    """Tells of the endpoints that failed before; a `Fallback` inside has told of its own."""
+    for one in tried:
+        error.add_note(f"before it, {one.endpoint} failed after {one.seconds:.3f} s: {one.error!r}")
+    error.__dict__["tried"] = (*tried, *getattr(error, "tried", ()))
 
 
 def _limit(name: str, seconds: float | None) -> float | None:
