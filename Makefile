@@ -47,9 +47,10 @@ valgrind: ## the C tests of csrc/core under memcheck
 	@command -v valgrind >/dev/null || { echo "valgrind is not installed: apt-get install valgrind" >&2; exit 1; }
 	@$(PY) scripts/test_c.py --valgrind $(ARGS)
 
-tsan: ## the threaded C test of csrc/core under ThreadSanitizer
+tsan: ## the threaded C test of csrc/core and the tests with threads under ThreadSanitizer
 	@scripts/bootstrap test
-	@$(PY) scripts/test_c.py --tsan $(ARGS)
+	@$(PY) scripts/test_c.py --tsan
+	@scripts/tsan $(ARGS)
 
 fuzz: ## the parsers of csrc/core with libFuzzer (clang) or our own mutations, T seconds each (T=60)
 	@scripts/bootstrap test

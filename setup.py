@@ -6,7 +6,8 @@ Environment, and nothing else:
   LLMCURL_SYSTEM_CURL=1  build against the system's, although scripts/build_deps.py has made ours
   LLMCURL_WERROR=1     warnings are errors
   LLMCURL_DEBUG=1      -O0, assertions and invariant checks
-  LLMCURL_SANITIZE=1   the same checks under AddressSanitizer and UndefinedBehaviorSanitizer
+  LLMCURL_SANITIZE=1   the same checks under AddressSanitizer and UndefinedBehaviorSanitizer;
+                       =thread: under ThreadSanitizer
   LLMCURL_COVERAGE=1   gcov
   LLMCURL_FAULT=1      each call that can fail does, when tests/fault asks for it (csrc/fault)
 """
@@ -69,8 +70,12 @@ class BuildExt(build_ext):
         if switch("LLMCURL_WERROR"):
             cflags.append("-Werror")
         if sanitize:
-            checks = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
-            cflags += ["-O1", "-g", *checks, "-fno-sanitize-recover=undefined"]
+            threads = os.environ["LLMCURL_SANITIZE"] == "thread"
+            kinds = "thread" if threads else "address,undefined"
+            checks = [f"-fsanitize={kinds}", "-fno-omit-frame-pointer"]
+            cflags += ["-O1", "-g", *checks]
+            if not threads:
+                cflags.append("-fno-sanitize-recover=undefined")
             libs += checks
         elif debug:
             cflags += ["-O0", "-g3", "-U_FORTIFY_SOURCE"]

@@ -345,7 +345,19 @@ def test_no_report_is_success():
 
 
 @pytest.mark.parametrize(
-    "name", ["bootstrap", "asan", "test", "sdist-test", "venv", "sdks", "new-user", "upstream"]
+    "name",
+    [
+        "bootstrap",
+        "asan",
+        "tsan",
+        "test",
+        "sdist-test",
+        "venv",
+        "sdks",
+        "new-user",
+        "upstream",
+        "wheel",
+    ],
 )
 def test_scripts_are_executable_and_parse(name):
     path = ROOT / "scripts" / name

@@ -119,10 +119,14 @@ void lc_watch_remove(lc_reactor *r)
   lc_watch *w = r->watched.watch;
   lc_reactor **link;
 
-  r->watched.watch = NULL;
-  if(!w || inherited(w))
+  if(!w)
     return;
+  if(inherited(w)) {
+    r->watched.watch = NULL;
+    return;
+  }
   pthread_mutex_lock(&w->lock);
+  r->watched.watch = NULL; /* not sooner: the watcher's thread may be looking at it */
   if(r->watched.told && w->ended_count < ENDED) {
     lc_late *end = &w->ended[w->ended_count++];
     end->kind = LC_LATE_OVER;
