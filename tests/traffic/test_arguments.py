@@ -13,6 +13,7 @@ from llmcurl import (
     Deadline,
     Fallback,
     Hedge,
+    Observer,
     OpenAI,
     RateLimit,
     Retry,
@@ -134,6 +135,16 @@ async def test_of_a_call():
             one.stream("x", stream_timeout=5)
     with pytest.raises(TypeError, match="LLM client"):
         Fallback([OpenAI])
+
+
+def test_observers_are_not_awaited():
+    class Later(Observer):
+        async def finished(self, call, error):
+            raise AssertionError
+
+    for make in (llm, AsyncClient):
+        with pytest.raises(TypeError, match="finished of .* must be a plain function"):
+            make(observers=[Later()])
 
 
 def test_without_an_end_is_no_limit():

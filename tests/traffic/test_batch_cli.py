@@ -298,6 +298,12 @@ def test_overwrite_leaves_the_file_of_another_run(files, mock_llm, capsys):
     assert "in use" in capsys.readouterr().err and files.output.read_text() == "answers\n"
 
 
+def test_lines_that_were_written_for_streams(files, mock_llm):
+    files.write(request(1, stream=True, stream_options={"include_usage": True}))
+    assert files.run("--base-url", mock_llm.openai_url) == 0
+    assert not {"stream", "stream_options"} & mock_llm.requests[0].json.keys()
+
+
 def test_an_answer_of_a_form_of_its_own_is_kept(files, mock_llm):
     body = b'{"model": null, "choices": [], "usage": {"prompt_tokens": "3"}}'
     mock_llm.script(Raw(body))

@@ -275,6 +275,26 @@ def test_a_loop_that_ends_leaves_the_queue():
     asyncio.run(goes_on())
 
 
+def test_a_loop_that_was_closed_with_calls_in_the_queue():
+    limit, kept = RateLimit(rpm=600, burst=0.0), []
+
+    async def waits():
+        (await limit.acquire(record())).settle(status=200)
+        kept.append(asyncio.ensure_future(limit.acquire(record(priority=1))))
+        await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(waits())
+    loop.close()
+
+    async def goes_on():
+        (await asyncio.wait_for(limit.acquire(record()), 20)).settle(status=200)
+
+    asyncio.run(goes_on())
+    assert limit.stats()["waiting"] == limit.stats()["in_flight"] == 0
+    kept[0]._log_destroy_pending = False
+
+
 def test_a_place_forgotten_in_a_loop_that_has_ended_goes_to_another_loop():
     limit, held = RateLimit(concurrency=1), []
 

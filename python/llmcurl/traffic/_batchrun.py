@@ -130,7 +130,8 @@ class _Sender:
         body = {**spec.defaults, **item.body}
         if spec.model is not None and (spec.override or not body.get("model")):
             body["model"] = spec.model
-        body.pop("stream", None)
+        for name in ("stream", "stream_options"):  # the whole answer is wanted
+            body.pop(name, None)
         key = None
         if spec.idempotency:
             key = hashlib.blake2b(item.key.encode() + b"\n" + item.raw, digest_size=16).hexdigest()

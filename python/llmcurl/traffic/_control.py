@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Control:
 
 
 _NONE = Control()
+_TOLD = tuple(name for name, one in vars(Observer).items() if inspect.isfunction(one))
 
 
 def build_control(
@@ -66,6 +68,9 @@ def build_control(
     for observer in observers:
         if not isinstance(observer, Observer):
             raise TypeError(f"observers must be Observers, not {observer!r}")
+        for name in _TOLD:
+            if inspect.iscoroutinefunction(getattr(observer, name)):
+                raise TypeError(f"{name} of {observer!r} must be a plain function: see Observer")
     made = Control(retry, found, deadline, stream_timeout, tuple(observers))
     return None if made == _NONE else made
 

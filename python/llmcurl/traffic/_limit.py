@@ -248,7 +248,8 @@ class RateLimit:
             waiter = _Waiter((-call.priority, call.place), tokens, loop)
             heapq.heappush(self._queue, waiter)
             self._waiting += 1
-            if self._queue[0] is waiter:
+            first = self._queue[0]
+            if first is waiter or first.loop.is_closed():  # its timer is gone with it
                 self._pump()
         try:
             await waiter.future
