@@ -369,6 +369,18 @@ async def test_a_torn_last_line(tmp_path, cut):
     assert all(json.loads(line)["error"] is None for line in path.read_bytes().splitlines())
 
 
+async def test_an_error_with_text_that_is_no_text(tmp_path):
+    async def call(n):
+        raise OSError(f"no file a\udcff{n}")
+
+    path = tmp_path / "out.jsonl"
+    assert len([r async for r in batch([1, 2], call, checkpoint=path)]) == 2
+    assert [json.loads(line)["error"]["message"] for line in path.read_text().splitlines()] == [
+        "no file a\\udcff1",
+        "no file a\\udcff2",
+    ]
+
+
 @pytest.mark.parametrize("content", ["my notes\n", '{"a": 1}\n', "no end", '{"key": "x"'])
 async def test_a_file_that_is_not_ours_is_left_alone(tmp_path, content):
     path = tmp_path / "notes"

@@ -304,6 +304,27 @@ def test_lines_that_were_written_for_streams(files, mock_llm):
     assert not {"stream", "stream_options"} & mock_llm.requests[0].json.keys()
 
 
+def test_a_failure_of_several_lines_becomes_one(files, mock_llm):
+    """OpenAI's errors are of this kind. The output can be read, and the batch resumed."""
+    body = b'{\r\n  "error": {\n    "message": "no"\n  }\n}'
+    mock_llm.script(Raw(body, status=400))
+    files.write(request(1), request(2))
+    options = ["--base-url", mock_llm.openai_url, "--concurrency", "1"]
+    assert files.run(*options) == 1
+    assert [line["response"]["status_code"] for line in files.read()] == [400, 200]
+    assert files.read()[0]["response"]["body"] == json.loads(body)
+    assert files.run(*options, "--resume", "--retry-failed", "all") == 0
+    assert [line["custom_id"] for line in files.read()] == ["id-2", "id-1"]
+
+
+def test_marks_and_ends_of_lines_of_other_systems(files, mock_llm):
+    files.source.write_bytes(b'\xef\xbb\xbf"a"\r\n\r\n{"prompt":\r"b"}\r\n   \n"\xe2\x80\xa8c"')
+    assert files.run("--model", "m", "--base-url", mock_llm.openai_url) == 0
+    output = files.output.read_bytes()
+    inputs = {json.dumps(json.loads(line)["input"]) for line in output.split(b"\n") if line}
+    assert inputs == {'"a"', '{"prompt": "b"}', r'"\u2028c"'} and b"\r" not in output
+
+
 def test_an_answer_of_a_form_of_its_own_is_kept(files, mock_llm):
     body = b'{"model": null, "choices": [], "usage": {"prompt_tokens": "3"}}'
     mock_llm.script(Raw(body))

@@ -7,9 +7,10 @@ Two forms. OpenAI's batch files: {"custom_id", "method", "url", "body"} in, {"id
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -22,13 +23,24 @@ from ._records import (
     Problem,
     checked,
     problem_of,
+    text_of,
     transient_status,
 )
 
 if TYPE_CHECKING:
     from ._batch import BatchResult
 
-__all__ = ["BadLine", "FileRecorder", "Form", "Item", "Scan", "items_of", "parse", "scan"]
+__all__ = [
+    "BadLine",
+    "FileRecorder",
+    "Form",
+    "Item",
+    "Scan",
+    "items_of",
+    "one_line",
+    "parse",
+    "scan",
+]
 
 Form = Literal["openai", "plain"]
 
@@ -161,9 +173,7 @@ def scan(path: str | os.PathLike[str], form: Form | None = None) -> Scan:
     seen = _Seen()
     try:
         with open(path, "rb") as file:
-            for line in file:
-                if not line.strip():
-                    continue
+            for line in _lines(file):
                 if found is None:
                     found = guess(line)
                 item = parse(line, total, found)
@@ -187,11 +197,17 @@ def guess(line: bytes) -> Form:
 
 def items_of(lines: Iterator[bytes], form: Form) -> Iterator[Item]:
     """The items of an input that was scanned. Raises: BadLine."""
-    index = 0
+    for index, line in enumerate(_lines(lines)):
+        yield parse(line, index, form)
+
+
+def _lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Those that are not empty, without the mark that some editors begin a file with."""
+    mark = codecs.BOM_UTF8
     for line in lines:
-        if line.strip():
-            yield parse(line, index, form)
-            index += 1
+        text, mark = line.removeprefix(mark), b""
+        if text.strip():
+            yield text
 
 
 # The output -----------------------------------------------------------------------------------------
@@ -310,13 +326,15 @@ class FileRecorder(JournalRecorder):
             body: bytes = getattr(error, "body", b"")
             line.response = _Response(status, getattr(error, "request_id", ""), _json_or_text(body))
         else:
-            line.error = _OpenAIError(type(error).__name__, str(error))
+            line.error = _OpenAIError(type(error).__name__, text_of(error))
         return msgspec.json.encode(line)
 
     @staticmethod
     def _plain_line(result: BatchResult[Item, Answer]) -> bytes:
         item, error = result.input, result.error
-        line = _PlainLine(item.key, msgspec.Raw(item.raw), seconds=round(result.seconds, 6))
+        line = _PlainLine(
+            item.key, msgspec.Raw(one_line(item.raw)), seconds=round(result.seconds, 6)
+        )
         if error is not None:
             line.error = problem_of(error)
             return msgspec.json.encode(line)
@@ -334,9 +352,16 @@ _PERMANENT = frozenset(
 )
 
 
+def one_line(body: bytes) -> bytes:
+    """JSON without line breaks: OpenAI's errors, for one, have them."""
+    if b"\n" in body or b"\r" in body:
+        return msgspec.json.format(body, indent=-1)
+    return body
+
+
 def _json_or_text(body: bytes) -> msgspec.Raw:
     try:
         _decode_any(body)
     except msgspec.DecodeError:
         return msgspec.Raw(msgspec.json.encode(body.decode("utf-8", "replace")))
-    return msgspec.Raw(body)
+    return msgspec.Raw(one_line(body))

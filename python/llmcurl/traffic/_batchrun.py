@@ -11,7 +11,7 @@ import msgspec
 
 from .._config import UNSET
 from ..llm import LLM, Anthropic, Gemini, Ollama, OpenAI, Usage
-from ._batchfile import CHAT, Answer, Form, Item
+from ._batchfile import CHAT, Answer, Form, Item, one_line
 from ._limit import RateLimit
 from ._llm import Job, call_llm
 from ._retry import Retry
@@ -160,13 +160,6 @@ class _Sender:
         return await call_llm(job, UNSET, UNSET, read)
 
 
-def _one_line(body: bytes) -> bytes:
-    """JSON without line breaks."""
-    if b"\n" in body or b"\r" in body:
-        return msgspec.json.format(body, indent=-1)
-    return body
-
-
 def _raw_answer(response: Response, content: bytes) -> Answer:
     try:
         found = _decode_body(content)
@@ -179,7 +172,7 @@ def _raw_answer(response: Response, content: bytes) -> Answer:
         usage = Usage(taken, made)
     request_id = response.headers.get("x-request-id") or ""
     return Answer(
-        response.status_code, request_id, _one_line(content), "", None, [], found.model, usage
+        response.status_code, request_id, one_line(content), "", None, [], found.model, usage
     )
 
 
@@ -188,7 +181,7 @@ def _answer_of(reply: Reply) -> Answer:
     return Answer(
         reply.response.status_code,
         reply.request_id,
-        _one_line(reply.raw),
+        one_line(reply.raw),
         reply.text,
         reply.finish_reason,
         calls,

@@ -170,7 +170,13 @@ class Journal:
         return b"".join(parts)
 
     def append(self, entry: Entry, line: bytes) -> None:
-        """Writes a line, which has no line feed. OSError: it could not be written."""
+        """Writes a line.
+
+        Raises:
+            OSError: it could not be written. ValueError: it is more than one.
+        """
+        if b"\n" in line:
+            raise ValueError(f"a line of {self.path} must not have a line feed")
         at = self._size
         try:
             self._write(line + b"\n")

@@ -25,6 +25,7 @@ __all__ = [
     "checked",
     "is_transient",
     "problem_of",
+    "text_of",
     "transient_status",
 ]
 
@@ -94,12 +95,17 @@ class Problem(msgspec.Struct, omit_defaults=True):
     transient: bool = False
 
 
+def text_of(error: BaseException) -> str:
+    """Its words, as UTF-8 can have them: names of files may have other bytes."""
+    return str(error).encode("utf-8", "backslashreplace").decode()
+
+
 def problem_of(error: Exception) -> Problem:
     """What a line tells of an error."""
     status = getattr(error, "status", None)
     return Problem(
         type(error).__name__,
-        str(error),
+        text_of(error),
         status if isinstance(status, int) else None,
         is_transient(error),
     )
