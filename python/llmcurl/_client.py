@@ -8,6 +8,7 @@ LLM calls: see `Timeout` and `Limits`.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from asyncio import _get_running_loop
 from collections.abc import Sequence
 from types import TracebackType
@@ -22,7 +23,7 @@ from ._cookies import Cookies, CookieTypes
 from ._decoders import ACCEPT_ENCODING, MAX_BODY
 from ._drive import Hooks, Plan, StreamContext, launch
 from ._exceptions import ClientClosed
-from ._headers import Headers, HeaderTypes
+from ._headers import Headers, HeaderTypes, WatchedHeaders
 from ._logging import with_call_log
 from ._native import Call, ClientCalls, HeaderList
 from ._pools import Binding, PoolSettings, add_observed, add_stats, header_list
@@ -64,6 +65,14 @@ def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, not {value!r}")
     return value
+
+
+def _forget_lists(client: AsyncClient | None) -> None:
+    """Header sets made ready are out of date."""
+    if client is not None:
+        client._changes += 1
+        for binding in list(client._bindings.values()):
+            binding.lists.clear()
 
 
 class AsyncClient(ClientCalls):
@@ -135,6 +144,7 @@ class AsyncClient(ClientCalls):
         self._base_url = base
         self._headers = _default_headers()
         self._headers.update(headers)
+        self._changes = 0
         self._params = QueryParams(params)
         self._jar = None if cookies is None else Cookies(cookies)
         self._auth = build_auth(auth)
@@ -208,21 +218,16 @@ class AsyncClient(ClientCalls):
     @property
     def headers(self) -> Headers:
         """Sent with each request. Changes count from the next call on."""
-        self._forget()
+        if not isinstance(self._headers, WatchedHeaders):
+            seen = weakref.ref(self)  # no cycle
+            self._headers = WatchedHeaders(self._headers, lambda: _forget_lists(seen()))
         return self._headers
 
     @headers.setter
     def headers(self, headers: HeaderTypes) -> None:
         self._headers = _default_headers()
         self._headers.update(headers)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Header sets made ready may be out of date."""
-        self._direct = self._simple = False
-        self._route()
-        for binding in self._bindings.values():
-            binding.lists.clear()
+        _forget_lists(self)
 
     @property
     def base_url(self) -> URL:
@@ -450,6 +455,7 @@ class AsyncClient(ClientCalls):
                     return found
             else:
                 key = None
+        changes = self._changes
         merged = Headers(self._headers)
         if self._auth is not None:
             merged["Authorization"] = self._auth.header_value or ""
@@ -458,7 +464,10 @@ class AsyncClient(ClientCalls):
             merged.setdefault(*_JSON)
         if key is None:
             return header_list(merged)
-        return binding.keep_list(key, merged)
+        made = binding.keep_list(key, merged)
+        if changes != self._changes:  # by another thread: this call may be the one before
+            binding.lists.clear()
+        return made
 
     def _merge_url(self, url: URLTypes) -> URL:
         given = parse_url(url)

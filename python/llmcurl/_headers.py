@@ -7,13 +7,13 @@ Rules: RFC 9110 section 5.1 (a name is a token), 5.5 (a value has no CR, LF, NUL
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, KeysView, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, MutableMapping
 from typing import Any, Union, cast
 
 from ._exceptions import InvalidHeader
 from ._redact import SECRET_HEADERS
 
-__all__ = ["HeaderTypes", "Headers"]
+__all__ = ["HeaderTypes", "Headers", "WatchedHeaders"]
 
 HeaderTypes = Union[
     "Headers",
@@ -343,6 +343,46 @@ class Headers(MutableMapping[str, str]):
         inner = repr(as_dict) if len(as_dict) == len(pairs) else repr(pairs)
         extra = "" if self.encoding == "ascii" else f", encoding={self.encoding!r}"
         return f"Headers({inner}{extra})"
+
+
+class WatchedHeaders(Headers):
+    """Headers of which somebody made copies that must follow: `changed` is called after each
+    change. Copies of it, pickled ones too, are plain `Headers`."""
+
+    __slots__ = ("_changed",)
+
+    def __init__(self, headers: Headers, changed: Callable[[], None]) -> None:
+        super().__init__(headers)
+        self._changed = changed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Headers, (self.raw, self._encoding)
+
+    @property
+    def encoding(self) -> str:
+        """As of `Headers`."""
+        return self._encoding or self._guess()
+
+    @encoding.setter
+    def encoding(self, value: str) -> None:
+        self._encoding = value
+        self._changed()
+
+    def update(self, headers: HeaderTypes | None = None) -> None:  # type: ignore[override]
+        super().update(headers)
+        self._changed()
+
+    def add(self, key: str, value: str) -> None:
+        super().add(key, value)
+        self._changed()
+
+    def __setitem__(self, key: str, value: str) -> None:
+        super().__setitem__(key, value)
+        self._changed()
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self._changed()
 
 
 def _lower(key: _Text) -> bytes:

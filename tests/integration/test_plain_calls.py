@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 
 import llmcurl
 import pytest
@@ -88,11 +90,61 @@ async def test_accept_is_sent_once_and_as_it_was_asked_for(chaos: Chaos) -> None
         assert [line.lower() for line in lines if line.lower().startswith(b"accept:")] == wanted
 
 
-async def test_headers_changed_after_a_call_are_sent(client, chaos: Chaos) -> None:
-    await head_of(client, chaos)
-    client.headers["X-New"] = "1"
+CHANGES = {
+    "set": lambda h: h.__setitem__("X-New", "1"),
+    "update": lambda h: h.update({"X-New": "1"}),
+    "add": lambda h: h.add("X-New", "1"),
+    "setdefault": lambda h: h.setdefault("X-New", "1"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+async def test_headers_changed_after_a_call_are_sent(client, chaos: Chaos, change) -> None:
+    headers = client.headers
+    for options in ({"content": b"x"}, {"json": 1}, {"headers": {"X-Call": "2"}}):
+        await head_of(client, chaos, **options)
+        change(headers)
+        lines, _ = await head_of(client, chaos, **options)
+        assert [line.lower() for line in lines].count(b"x-new: 1") == 1
+        del headers["X-New"]
+        lines, _ = await head_of(client, chaos, **options)
+        assert not [line for line in lines if line.lower().startswith(b"x-new")]
+    assert client.headers is headers
+    client.headers = {"X-Other": "3"}
     lines, _ = await head_of(client, chaos)
-    assert b"x-new: 1" in [line.lower() for line in lines]
+    assert b"x-other: 3" in [line.lower() for line in lines]
+
+
+async def test_asking_for_the_headers_leaves_calls_plain(chaos: Chaos, monkeypatch) -> None:
+    long_way = []
+    started = llmcurl.AsyncClient._start
+    monkeypatch.setattr(
+        llmcurl.AsyncClient, "_start", lambda *a: long_way.append(a[2]) or started(*a)
+    )
+    async with llmcurl.AsyncClient() as client:
+        await client.post(chaos.url("/ok"), content=b"x")
+        assert client.headers["Accept"] == "*/*" and dict(client.headers)
+        for _ in range(3):
+            await client.post(chaos.url("/ok"), content=b"x")
+        assert long_way == ["POST"]
+        client.headers["X-New"] = "1"
+        for _ in range(3):
+            await client.post(chaos.url("/ok"), content=b"x")
+        assert long_way == ["POST"] * 2
+
+
+async def test_copies_of_the_clients_headers_are_their_own(client, chaos: Chaos) -> None:
+    lines, _ = await head_of(client, chaos)
+    for copied in (
+        client.headers.copy(),
+        copy.copy(client.headers),
+        copy.deepcopy(client.headers),
+        pickle.loads(pickle.dumps(client.headers)),
+    ):
+        assert type(copied) is llmcurl.Headers and copied == client.headers
+        copied["X-New"] = "1"
+    again, _ = await head_of(client, chaos)
+    assert again == lines
 
 
 def test_one_client_in_two_loops_stays_in_the_running_one(chaos: Chaos) -> None:
