@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "reactor.h"
 
+#include "fdtable.h"
 #include "lane.h"
 #include "lc_alloc.h"
 #include "lc_live.h"
@@ -36,6 +37,7 @@ lc_reactor *lc_reactor_new(void)
     errno = ENOMEM;
     return NULL;
   }
+  lc_fdtable_grow(1);
   lc_timers_init(&r->timers);
   r->fd_of_port = lc_calloc(PORTS, sizeof(*r->fd_of_port));
   if(!r->fd_of_port) {

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "watch.h"
 
+#include "fdtable.h"
 #include "lc_alloc.h"
 #include "reactor.h"
 
@@ -280,6 +281,7 @@ int lc_watch_wait(lc_watch *w, lc_late *out)
   lc_reactor *r;
   int found = 0;
 
+  lc_fdtable_grow(0); /* if the process had threads before: nobody waits for this one */
   pthread_mutex_lock(&w->lock);
   while(!found && (w->ended_count || (w->reactors && !w->stop))) {
     int64_t now = lc_now();
