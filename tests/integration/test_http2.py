@@ -7,8 +7,10 @@ import contextlib
 import os
 import socket
 import ssl
+import stat
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import llmcurl
 import pytest
@@ -190,12 +192,10 @@ async def test_no_lane_ever_needed_the_rescue(h2, nginx: Nginx) -> None:
 def segments_sent(port: int) -> Iterator[int]:
     """Segments with data sent on this process's connections to a port: tcpi_data_segs_out of
     struct tcp_info in linux/tcp.h."""
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            sock = socket.socket(fileno=os.dup(int(name)))
-        except OSError:  # no socket
+    for path in list(Path("/proc/self/fd").iterdir()):
+        if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
             continue
-        with sock, contextlib.suppress(OSError):  # one that listens has no peer
+        with socket.socket(fileno=os.dup(int(path.name))) as sock, contextlib.suppress(OSError):
             if sock.family == socket.AF_INET and sock.getpeername()[1] == port:
                 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
                 yield struct.unpack_from("I", info, 156)[0]
