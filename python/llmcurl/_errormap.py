@@ -148,7 +148,8 @@ def make_error(
     text = scrub_text(text)
     shown = mask_url(url)
     if reason == "closed":
-        return exc.ClientClosed(text or f"The client was closed during {method} {shown}.")
+        # libcurl's words would speak of a callback
+        return exc.ClientClosed(f"The client was closed during {method} {shown}.")
     if code == 27 and not (reason == "curl" and phase == "receive"):
         return MemoryError(f"{text or 'libcurl ran out of memory'} ({method} {shown})")
     if code == 3 and reason == "curl":

@@ -67,7 +67,8 @@ class EventReaders:
             max_line: ceiling of one line, bytes.
 
         Raises:
-            ResponseTooLarge: a line beyond it. DecodingError: a line that is no such JSON.
+            ResponseTooLarge: a line beyond it. msgspec.DecodeError: a ValueError; a line is no
+                such JSON.
         """
         from .llm import aiter_ndjson
 

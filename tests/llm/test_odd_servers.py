@@ -6,7 +6,7 @@ import json
 
 import pytest
 from common import KEY, make
-from llmcurl import AsyncClient
+from llmcurl import AsyncClient, ResponseTooLarge, StreamTimeout
 from llmcurl.llm import (
     AuthenticationError,
     ContextLengthError,
@@ -16,6 +16,7 @@ from llmcurl.llm import (
     RateLimitError,
     ServerError,
     StreamInterrupted,
+    StreamTimedOut,
 )
 from llmcurl.testing import Raw
 
@@ -126,6 +127,28 @@ async def test_what_begins_as_json_and_is_none_stays_a_line_without_meaning(mock
     assert reply.text == "a"
     with pytest.raises(StreamInterrupted):
         await streamed("openai", mock_llm, "{x\n\n")
+
+
+@pytest.mark.parametrize("start", ["{", "[", '{"a":'])
+async def test_time_outs_hold_while_it_is_not_clear_what_comes(mock_llm, start):
+    """Each wait for the rest of what looks like JSON is under the stream's own limits."""
+    mock_llm.script(Raw(chunks=(start.encode(), b" "), gap=30.0, content_type=SSE))
+    async with make("openai", mock_llm, stream_timeout=StreamTimeout(first_token=0.2)) as llm:
+        with pytest.raises(StreamTimedOut) as error:
+            async with llm.stream("x"):
+                pass
+    assert error.value.which == "first_token"
+
+
+async def test_the_clients_ceiling_holds_for_a_whole_reply(mock_llm):
+    body = json.dumps({"choices": [{"message": {"content": "x" * 5000}}]}).encode()
+    mock_llm.script(Raw(body), Raw(body, status=500))
+    async with AsyncClient(max_response_bytes=4096) as client:
+        llm = make("openai", mock_llm, client=client)
+        for _ in range(2):
+            with pytest.raises(ResponseTooLarge):
+                async with llm.stream("x"):
+                    pass
 
 
 async def test_an_error_status_with_the_body_of_a_stream(mock_llm):

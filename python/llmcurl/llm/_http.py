@@ -39,8 +39,13 @@ async def open_stream(
         return response
     times = None if isinstance(timeout, Unset) else build_timeout(timeout, client.timeout).as_ms()
     response = await _straight(client, url, headers, body, times, STREAM)
-    response._attach(delivered=time.monotonic())
+    response._attach(delivered=time.monotonic(), max_body=_ceiling(client))
     return response
+
+
+def _ceiling(client: AsyncClient) -> int | None:
+    """Of a body that is read as a whole after all, bytes."""
+    return client._settings.more.get("max_body")
 
 
 def _straight(
@@ -82,7 +87,7 @@ async def post(
             client, url, headers, body, times, STREAM if stream else 0
         )
         if stream:
-            response._attach(delivered=time.monotonic())
+            response._attach(delivered=time.monotonic(), max_body=_ceiling(client))
         return response
     request = client.build_request("POST", url, content=body, headers=headers)
     seconds = [ms / 1000 if ms else None for ms in times]

@@ -159,22 +159,26 @@ class Stream:
         """`read`, but what is JSON under the name of events is recognized: some servers send an
         error like that, others a list of what would be the events."""
 
-        async def first() -> bytes:
+        body = bytearray()  # what looks like JSON so far
+
+        async def next_piece() -> bytes:
             chunk = await read()
-            start = start_of(chunk)
+            start = chunk if body else start_of(chunk)
             if chunk and not start:
                 return chunk
-            self._read = read
-            if self._source.provider == "ollama" or start[:1] not in (b"{", b"["):
+            if not body and (self._source.provider == "ollama" or start[:1] not in (b"{", b"[")):
+                self._read = read
                 return chunk
-            body = start
-            while b"\ndata:" not in body[-len(chunk) - 5 :] and len(body) <= MAX_EVENT:
-                if not (chunk := await read()):
-                    return self._not_framed(body)
-                body += chunk
-            return body
+            if not chunk:
+                self._read = read
+                return self._not_framed(bytes(body))
+            body.extend(start)
+            if b"\ndata:" in body[-len(start) - 5 :] or len(body) > MAX_EVENT:
+                self._read = read
+                return bytes(body)
+            return b"\n"  # to the parser nothing; each wait for bytes is one of `_more`'s
 
-        return first
+        return next_piece
 
     def _not_framed(self, body: bytes) -> bytes:
         """Takes a body without events for what it is; gives what remains for the parser."""
