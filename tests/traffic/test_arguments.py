@@ -131,6 +131,8 @@ async def test_of_a_call():
         for wrong in ("high", True, 1.5, None):
             with pytest.raises(TypeError, match="priority"):
                 await one.chat("x", priority=wrong)
+        with pytest.raises(ValueError, match="idempotency_key must not be blank"):
+            await one.chat("x", idempotency_key=" ")
         with pytest.raises(TypeError, match="stream_timeout"):
             one.stream("x", stream_timeout=5)
     with pytest.raises(TypeError, match="LLM client"):

@@ -44,7 +44,7 @@ def mint_key(key: str | bool | None) -> str:
     """The idempotency key that an argument means: a new one for True, "" for none.
 
     Raises:
-        TypeError: neither str nor bool.
+        TypeError: neither str nor bool. ValueError: blank: a server would see none.
     """
     if key is True:
         return str(uuid.uuid4())
@@ -52,6 +52,8 @@ def mint_key(key: str | bool | None) -> str:
         return ""
     if not isinstance(key, str):
         raise TypeError(f"idempotency_key must be a str, or True for a new one, not {key!r}")
+    if key and not key.strip():
+        raise ValueError(f"idempotency_key must not be blank, got {key!r}")
     return key
 
 
