@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 from llmcurl.llm import Anthropic, OpenAI, ServerError
@@ -138,6 +139,47 @@ async def test_no_copies_before_the_quantile_is_known_then_all_that_are_late():
             stats = hedge.stats()
             assert len(late) <= stats.extra <= 40 and 0.02 <= stats.after["chat"] < 10
             await until(lambda: mock.stats.disconnects >= len(late))
+
+
+def test_loops_in_several_threads_share_it():
+    """What they measure is put together; a call that waits for the quantile is woken in its own loop."""
+    waiting, known = threading.Event(), threading.Event()
+
+    class Late:
+        """Has its answer when the others have told what is usual, and is then asked again."""
+
+        calls = 0
+
+        async def chat(self, messages, **params):
+            if messages == "late" and not self.calls:
+                self.calls += 1
+                waiting.set()
+                await asyncio.sleep(100)
+            if messages == "late":
+                known.set()
+            return messages
+
+        stream = embed = aclose = None
+
+    Late.stream = Late.embed = Late.aclose = Late.chat
+    hedge = Hedge(Late(), max_extra=1.0)
+
+    async def late():
+        return await asyncio.wait_for(hedge.chat("late"), 30)
+
+    async def others():
+        await asyncio.gather(*(hedge.chat("x") for _ in range(200)))
+
+    found = []
+    thread = threading.Thread(target=lambda: found.append(asyncio.run(late())))
+    thread.start()
+    assert waiting.wait(30)
+    crowd = [threading.Thread(target=asyncio.run, args=(others(),)) for _ in range(3)]
+    for one in crowd:
+        one.start()
+    for one in (*crowd, thread):
+        one.join(40)
+    assert found == ["late"] and known.is_set() and hedge.stats().calls == 601
 
 
 async def test_run_and_embed(llm, mock_llm):

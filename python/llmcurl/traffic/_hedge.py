@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ class Hedge(Several):
         window: latencies that the quantile is taken from. minimum: latencies before it is known.
 
     A copy that fails is not sent again; its error is raised when no other copy is on its way.
+    Loops in several threads may share one.
 
     Raises:
         TypeError, ValueError: what was given cannot be used.
@@ -179,9 +181,9 @@ class Hedge(Several):
     def _look_again(self, kind: str) -> None:
         """Wakes the calls that wait for the quantile, once it is known."""
         if self._waiting and self._delay(kind) is not None:
-            for race in [race for race in self._waiting if race.kind == kind]:
+            for race in [race for race in list(self._waiting) if race.kind == kind]:
                 self._waiting.discard(race)
-                race.wake()
+                race.wake_from_anywhere()
 
     def _lose(self, task: asyncio.Task[Any]) -> None:
         """A copy is of no use any more."""
@@ -244,9 +246,10 @@ class Hedge(Several):
         )
 
     async def aclose(self) -> None:
-        """Waits for cancelled copies, then closes the clients."""
-        if self._losers:
-            await asyncio.wait(self._losers)
+        """Waits for the cancelled copies of this loop, then closes the clients."""
+        loop = asyncio.get_running_loop()
+        if ending := [task for task in list(self._losers) if task.get_loop() is loop]:
+            await asyncio.wait(ending)
         await super().aclose()
 
     def __repr__(self) -> str:
@@ -278,6 +281,20 @@ class _Race:
         """Something happened: a copy ended, or it is time for one more."""
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
+
+    def wake_from_anywhere(self) -> None:
+        """As `wake`, from a loop that may be another one in another thread."""
+        woken = self._woken
+        if woken is None:
+            return
+        loop = woken.get_loop()
+        if loop is _get_running_loop():
+            self.wake()
+            return
+        try:
+            loop.call_soon_threadsafe(self.wake)
+        except RuntimeError:
+            pass  # it is closed
 
     def _send(self) -> None:
         target = self._targets[self._sent % len(self._targets)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from bisect import bisect_left, insort
 from collections import deque
@@ -26,7 +27,8 @@ class LatencyWindow:
     """
 
     __slots__ = (
-        "_clock", "_running", "_ordered", "_latest", "_value", "_until", "minimum", "quantile", "size",
+        "_clock", "_latest", "_lock", "_ordered", "_running", "_until", "_value", "minimum",
+        "quantile", "size",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +42,7 @@ class LatencyWindow:
         self.size = size
         self.minimum = minimum
         self._clock = clock
+        self._lock = threading.Lock()  # loops in several threads may share one
         self._latest: deque[float] = deque()
         self._ordered: list[float] = []
         self._running: dict[object, float] = {}  # call -> start, oldest first
@@ -56,31 +59,35 @@ class LatencyWindow:
 
     def begin(self, call: object) -> float:
         """A call begins; the time."""
-        now = self._running[call] = self._clock()
+        with self._lock:
+            now = self._running[call] = self._clock()
         return now
 
     def forget(self, call: object) -> None:
         """A call ended in a way that tells nothing about latency."""
-        self._running.pop(call, None)
+        with self._lock:
+            self._running.pop(call, None)
 
     def end(self, call: object) -> None:
         """A call ends, or is given up: it took at least that long."""
-        started = self._running.pop(call, None)
-        if started is None:
-            return
-        latest, ordered = self._latest, self._ordered
-        if len(latest) >= self.size:
-            del ordered[bisect_left(ordered, latest.popleft())]
-        latest.append(seconds := self._clock() - started)
-        insort(ordered, seconds)
+        with self._lock:
+            started = self._running.pop(call, None)
+            if started is None:
+                return
+            latest, ordered = self._latest, self._ordered
+            if len(latest) >= self.size:
+                del ordered[bisect_left(ordered, latest.popleft())]
+            latest.append(seconds := self._clock() - started)
+            insort(ordered, seconds)
 
     def value(self) -> float | None:
         """The quantile now, in seconds; None while it is not known."""
-        now = self._clock()
-        if now >= self._until or self._value is None:
-            self._value = self._compute(now)
-            self._until = now + _KEEP
-        return self._value
+        with self._lock:
+            now = self._clock()
+            if now >= self._until or self._value is None:
+                self._value = self._compute(now)
+                self._until = now + _KEEP
+            return self._value
 
     def _compute(self, now: float) -> float | None:
         ordered = self._ordered
