@@ -205,8 +205,11 @@ async def test_requests_that_start_together_share_segments(h2, nginx: Nginx) -> 
     """libcurl sends each by itself; the kernel is asked to wait for the last of them."""
     await h2.get(nginx.https2 + "/json")
     port = int(nginx.https2.rpartition(":")[2])
-    (before,) = segments_sent(port)
-    answers = await asyncio.gather(*(h2.get(nginx.https2 + "/json") for _ in range(40)))
-    assert {answer.status_code for answer in answers} == {200}
-    (after,) = segments_sent(port)
-    assert after - before < 25  # 40 and more when each has its own; 3 on a quiet machine
+    sent = []
+    for _ in range(5):  # a busy machine cuts the start of some into pieces
+        (before,) = segments_sent(port)
+        answers = await asyncio.gather(*(h2.get(nginx.https2 + "/json") for _ in range(40)))
+        assert {answer.status_code for answer in answers} == {200}
+        (after,) = segments_sent(port)
+        sent.append(after - before)
+    assert min(sent) < 8  # 2 or 3; 16 to 28 when the kernel decides
