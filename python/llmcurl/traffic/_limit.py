@@ -182,7 +182,7 @@ class RateLimit:
             "name": self.name,
             "when_lost": self.when_lost,
         }
-        return functools.partial(RateLimit, **options), tuple(self._settings[:3])
+        return functools.partial(type(self), **options), tuple(self._settings[:3])
 
     # What users see -----------------------------------------------------------------------
 
