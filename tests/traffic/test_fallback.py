@@ -159,6 +159,20 @@ async def test_stream_that_breaks_later_is_the_callers(mocks, pair):
     assert llm.stats()[0].failures == 1 and llm.endpoints[0].breaker.state == "open"
 
 
+async def test_a_stream_that_breaks_counts_however_its_reader_takes_it(mocks, pair):
+    mocks[0].script(Failure.cut(after=3), Failure.cut(after=3))
+    llm = Fallback(pair)
+    for nested in (llm, Hedge(llm)):
+        async with nested.stream("x") as stream:
+            with pytest.raises(StreamInterrupted):
+                await stream.reply()
+    assert llm.stats()[0].failures == 2
+    with pytest.raises(ConnectError):  # of something else
+        async with llm.stream("x") as stream:
+            raise ConnectError("the database's")
+    assert llm.stats()[0].failures == 2
+
+
 async def test_stall_before_the_first_token(mocks, pair):
     # The head and signs of life arrive, and are no content.
     mocks[0].script(Failure.no_first_token(keepalive=0.05))

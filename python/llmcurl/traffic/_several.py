@@ -221,6 +221,12 @@ class ChosenStream:
         self._stream: Any = None
         self._first: float | None = None
 
+    @property
+    def _error(self) -> Exception | None:
+        """How the chosen stream broke off."""
+        found: Exception | None = getattr(self._stream, "_error", None)
+        return found
+
     async def __aenter__(self) -> Self:
         if self._choose is None:
             raise RuntimeError("a stream can be entered once only")
@@ -236,8 +242,9 @@ class ChosenStream:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(exc, Exception):
-            self._left(exc)
+        error = self._error
+        if error is not None:  # the stream's own, also if the caller has caught it
+            self._left(error)
         await self._stream.__aexit__(exc_type, exc, traceback)
 
     async def _first_content(self) -> None:
