@@ -301,7 +301,8 @@ LIMITS = """## Limits
 - Every library runs with limits lifted and timeouts off where it allows that. Other settings give other figures.
 - aiohttp and httpx-aiohttp speak HTTP/1.1 only.
 - The wheels' libcurl, which llmcurl and the floor use here if the head of this report says so, is changed in one
-  place (`scripts/patch_curl.py`) and has smaller send buffers (`scripts/build_deps.py`). pycurl brings a libcurl of its own.
+  place (`scripts/patch_curl.py`); it has smaller send buffers, no parts that llmcurl does not use, and is optimized
+  together with the extension (`scripts/build_deps.py`). pycurl brings a libcurl of its own.
 - Absolute figures drift from machine to machine and from day to day; ratios within one run hold better.
 - The authors of this report are the authors of llmcurl. The harness is in the repository: check it.
 """
