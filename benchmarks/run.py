@@ -23,7 +23,7 @@ import environment
 from origin import Origin
 from proof import prove, tool_versions
 from runners import Bench
-from scenarios import Scenario, cells
+from scenarios import Scenario, cells, rounds_of
 
 HERE = Path(__file__).resolve().parent
 
@@ -53,12 +53,12 @@ class Progress:
 def schedule(
     parts: list[tuple[Scenario, str]], rounds: int, seed: int
 ) -> list[tuple[int, Scenario, str]]:
-    """Every cell once per round, each round in an order of its own."""
+    """Every cell once per round, as long as it takes part, each round in an order of its own."""
     rng = random.Random(seed)
     out = []
     most = max((rounds or scenario.rounds) for scenario, _ in parts)
     for number in range(most):
-        part = [(number, s, c) for s, c in parts if number < (rounds or s.rounds)]
+        part = [(number, s, c) for s, c in parts if number < (rounds or rounds_of(s, c))]
         rng.shuffle(part)
         out += part
     return out

@@ -22,6 +22,11 @@ CEILING = {
     "httpx-aiohttp": 1000,
     "openai": 1000,
 }
+#: Of these no claim speaks: two rounds show where they stand.
+BESIDE = frozenset(
+    {"curl_cffi", "httpx", "httpx-aiohttp", "niquests", "native", "httpx2-llmcurl"}
+    | {"llmcurl+uvloop", "aiohttp+uvloop"}
+)
 NO_HTTP2 = ("aiohttp", "httpx-aiohttp", "openai-aiohttp")
 
 
@@ -297,6 +302,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         rounds=2,
     ),
 )
+
+
+def rounds_of(scenario: Scenario, client: str) -> int:
+    return min(scenario.rounds, 2) if client in BESIDE else scenario.rounds
 
 
 def cells(quick: bool, only: str = "", clients: str = "") -> list[tuple[Scenario, str]]:
