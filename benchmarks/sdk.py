@@ -3,7 +3,7 @@
 Job: the CPU that a transport costs an SDK's call, and 10,000 calls gathered with 2,000 of them in flight. In one
 run, the kinds in turns. Not its job: other clients (run.py, scenario sdk-64).
 
-    python benchmarks/sdk.py [--calls 10000] [--in-flight 2000] [--rounds 60]
+    python benchmarks/sdk.py [--calls 10000] [--in-flight 2000] [--rounds 60] [--gathers 1] [--without-default]
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ async def main() -> None:
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--in-flight", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--gathers", type=int, default=1, help="how often all calls are gathered")
+    parser.add_argument("--without-default", action="store_true", help="only null and ours")
     given = parser.parse_args()
 
     with SpawnedMock(reply="Oslo.") as mock:
@@ -85,6 +87,8 @@ async def main() -> None:
             "llmcurl": AsyncCurlTransport(),
             "default": None,
         }
+        if given.without_default:
+            del transports["default"]
         sdks = {name: client(mock.openai_url, transport) for name, transport in transports.items()}
         costs: dict[str, list[float]] = {name: [] for name in sdks}
         for number in range(given.rounds + 1):
@@ -118,15 +122,16 @@ async def main() -> None:
         print(
             "| transport | seconds | us per call | more than null | errors |\n|---|---|---|---|---|"
         )
-        zero = 0.0
-        for name, sdk in sdks.items():
-            cpu, wall, errors = await gathered(sdk, given.calls, given.in_flight)
-            each = cpu / given.calls * 1e6
-            zero = zero or each
-            print(
-                f"| {name} | {wall:.1f} | {each:.0f} | {each - zero:.0f} | {errors or 'none'} |",
-                flush=True,
-            )
+        for _ in range(given.gathers):
+            zero = 0.0
+            for name, sdk in sdks.items():
+                cpu, wall, errors = await gathered(sdk, given.calls, given.in_flight)
+                each = cpu / given.calls * 1e6
+                zero = zero or each
+                print(
+                    f"| {name} | {wall:.1f} | {each:.0f} | {each - zero:.0f} | {errors or 'none'} |",
+                    flush=True,
+                )
         for sdk in sdks.values():
             await sdk.close()
 

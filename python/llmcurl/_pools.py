@@ -73,24 +73,39 @@ def reactor_for(loop: asyncio.AbstractEventLoop) -> Reactor:
     return reactor
 
 
+#: As many lines in one piece cost libcurl less than by themselves, with what the piece then needs.
+_WORTH_IT = 4
+#: Headers that libcurl has to see one by one: it acts on them, or has its own place for them.
+_SEEN = frozenset({b"host", b"transfer-encoding", b"expect", b"connection", b"te", b"upgrade"})
+
+
 def header_list(headers: Headers) -> HeaderList:
     """Headers as libcurl takes them. "Name;" sends an empty value, "Name:" keeps libcurl from
     adding a header of its own (CURLOPT_HTTPHEADER(3)). Each line costs libcurl time in every
-    call, so what it sends by itself is left to it."""
-    lines = []
+    call, so what it sends by itself is left to it, and most others are one piece."""
+    lines: list[bytes | list[bytes]] = []
+    piece: list[bytes] = []
     present = set()
     for name, value in headers.raw:
         lower = name.lower()
         if lower == b"content-length":
             continue  # libcurl's: it knows the body
-        if lower == b"accept" and value == b"*/*" and len(headers.get_list("accept")) == 1:
-            present.add(lower)
-            continue  # libcurl's, too
-        lines.append(name + b": " + value if value.strip() else name + b";")
         present.add(lower)
-    lines.extend(
-        name + b":" for name in (b"accept", b"content-type", b"user-agent") if name not in present
-    )
+        if lower == b"accept" and value == b"*/*" and len(headers.get_list("accept")) == 1:
+            continue  # libcurl's, too
+        blank = not value.strip()
+        if lower in _SEEN or (blank and not piece):
+            lines.append(name + b";" if blank else name + b": " + value)
+        else:
+            piece.append(name + b": " + (b"" if blank else value))
+    if len(piece) < _WORTH_IT:
+        lines += (line[:-2] + b";" if line.endswith(b": ") else line for line in piece)
+    else:
+        lines.append(piece)
+        present -= {line.partition(b":")[0].lower() for line in piece}
+    for name in (b"accept", b"content-type"):
+        if name not in present:
+            lines.insert(0, name + b":")
     if b"expect" not in present:
         lines.insert(0, b"expect:")  # first: only large bodies need it
     return HeaderList(lines, headers)

@@ -124,10 +124,18 @@ async def test_headers_of_the_call_override_those_of_the_client_without_regard_t
     assert seen.header_list("user-agent") == ["mine"]
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [("X-b", "1"), ("x-A", "2"), ("X-b", "3"), ("X-Empty", "")],
+        [("X-Empty", ""), ("X-b", "1")],
+        [("X-b", "1"), ("X-Empty", "")],
+        [("X-Empty", ""), *((f"X-{n}", "y") for n in range(9)), ("x-none", ""), ("X-b", "3")],
+    ],
+)
 async def test_header_case_order_duplicates_and_empty_values_reach_the_server(
-    client, chaos: Chaos
+    client, chaos: Chaos, sent
 ) -> None:
-    sent = [("X-b", "1"), ("x-A", "2"), ("X-b", "3"), ("X-Empty", "")]
     await client.get(chaos.url("/ok"), headers=sent)
     got = [
         (name, value)
@@ -141,6 +149,20 @@ async def test_header_values_go_out_as_latin1_or_utf8_bytes(client, chaos: Chaos
     await client.get(chaos.url("/ok"), headers=[(b"X-Latin", b"caf\xe9"), (b"X-Utf", "é".encode())])
     raw_head = chaos.requests()[0].raw
     assert b"X-Latin: caf\xe9\r\n" in raw_head and b"X-Utf: \xc3\xa9\r\n" in raw_head
+
+
+@pytest.mark.parametrize("more", [0, 9])
+async def test_no_header_is_sent_that_was_not_asked_for(chaos: Chaos, more) -> None:
+    """libcurl's own Accept, Content-Type and Expect, with few headers and with many."""
+    headers = {"Accept": "a/b", "Content-Type": "x/y"} | {f"X-{n}": "v" for n in range(more)}
+    async with llmcurl.AsyncClient(headers=headers) as client:
+        await client.post(chaos.url("/echo"), content=b"x" * 2_000_000)
+        await client.post(chaos.url("/echo"), content=b"x", headers={"Content-Type": ""})
+    for request, kind in zip(chaos.requests(), ("x/y", ""), strict=True):
+        assert request.header_list("accept") == ["a/b"]
+        assert request.header_list("content-type") == [kind]
+        assert len(request.headers) == len({name.lower() for name, _ in request.headers})
+        assert request.header("expect") is None
 
 
 async def test_the_host_header_can_be_replaced(client, chaos: Chaos) -> None:
