@@ -87,12 +87,18 @@ class BuildExt(build_ext):
         if switch("LLMCURL_COVERAGE"):
             cflags += ["--coverage", "-fprofile-update=atomic"]
             libs.append("--coverage")
-        elif not sanitize and not debug:
-            for lto in ("-flto=auto", "-flto"):
-                if accepts([lto, "-O2"]):
-                    cflags.append(lto)
-                    libs += [lto, "-O2"]
-                    break
+        # our own libcurl.a has both kinds of code; what it has for link-time optimization is of use
+        # to the compiler that made it only
+        probe = (
+            "int curl_strequal(const char *, const char *);\n"
+            'int lc_probe(void) { return curl_strequal("a", "b"); }\n'
+        )
+        plain = sanitize or debug or switch("LLMCURL_COVERAGE")
+        for lto in ("-fno-lto",) if plain else ("-flto=auto", "-flto", "-fno-lto"):
+            if accepts([lto, "-O2", *curl.libs], probe):
+                cflags.append(lto)
+                libs += [lto] if plain else [lto, "-O2"]
+                break
         if switch("LLMCURL_FAULT"):
             ext.sources = [*ext.sources, *files("csrc/fault/*.c")]
             ext.include_dirs = [*ext.include_dirs, "csrc/fault"]

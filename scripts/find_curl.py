@@ -63,7 +63,9 @@ def compiler() -> list[str]:
 
 def accepts(flags: list[str], source: str = "int lc_probe(void) { return 0; }\n") -> bool:
     """Whether the compiler turns `source` into a shared object with these flags."""
-    command = [*compiler(), "-x", "c", "-", "-shared", "-fPIC", "-o", os.devnull, *flags]
+    # what follows is no C any more: archives
+    source_of = ["-x", "c", "-", "-x", "none"]
+    command = [*compiler(), *source_of, "-shared", "-fPIC", "-o", os.devnull, *flags]
     done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     return done.returncode == 0
 
@@ -129,7 +131,8 @@ def _static_libs(prefix: Path, lib: Path, archive: Path) -> list[str]:
             f"llmcurl: cannot tell what {archive} needs: install pkg-config, and see that "
             f"{lib}/pkgconfig/libcurl.pc and the .pc files it names are there."
         )
-    words = [w for w in shlex.split(libs) if w != "-lcurl" and w != str(archive)]
+    # newer .pc files name the archive by its path, which may be another one than ours: links
+    words = [w for w in shlex.split(libs) if w != "-lcurl" and Path(w).name != archive.name]
     # the archives may name each other in any order; none of their symbols leaves the extension
     group = ["-Wl,--start-group", str(archive), *words, "-Wl,--end-group"]
     return ["-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now", *group]

@@ -109,8 +109,9 @@ def test_prefix_with_a_shared_library_is_linked_by_path_and_found_at_run_time(pr
 def test_prefix_with_an_archive_alone_is_linked_with_what_it_needs(prefix, empty_path, monkeypatch):
     monkeypatch.setenv("LLMCURL_CURL_PREFIX", str(prefix))
     (prefix / "lib" / "libcurl.a").touch()
-    tool(empty_path, "pkg-config", 'echo "-L$PKG_CONFIG_PATH -lcurl -lnghttp2 -lssl"')
+    tool(empty_path, "pkg-config", 'echo "-L$PKG_CONFIG_PATH -lcurl /x/libcurl.a -lnghttp2 -lssl"')
     libs = find_curl.find_curl().libs
+    assert "/x/libcurl.a" not in libs, "the same by another path"
     assert "-lcurl" not in libs and "-Wl,--exclude-libs,ALL" in libs
     assert f"-L{prefix}/lib/pkgconfig" in libs
     assert libs.index(f"{prefix}/lib/libcurl.a") < libs.index("-lnghttp2")
