@@ -288,6 +288,19 @@ async def test_tool_calls_without_id_and_index(mock_llm):
     assert [c.name for c in (await streamed("openai", mock_llm, body)).tool_calls] == ["f", "g"]
 
 
+async def test_a_reason_to_end_that_is_none(mock_llm):
+    """Some servers name an empty one in each chunk: the reply is not over for that."""
+    body = sse(chunk({"content": "a"}, ""), chunk({"content": "b"}, ""))
+    with pytest.raises(StreamInterrupted) as error:
+        await streamed("openai", mock_llm, body)
+    assert (error.value.partial.text, error.value.partial.finish_reason) == ("ab", None)
+    assert (await streamed("openai", mock_llm, body + DONE)).finish_reason is None
+    content = {"parts": [{"text": "a"}]}
+    event = {"candidates": [{"content": content, "finishReason": "FINISH_REASON_UNSPECIFIED"}]}
+    with pytest.raises(StreamInterrupted):
+        await streamed("gemini", mock_llm, sse(event, event))
+
+
 async def test_custom_tools(mock_llm):
     first = {"index": 0, "id": "i", "type": "custom", "custom": {"name": "sql", "input": "SELECT"}}
     body = openai(

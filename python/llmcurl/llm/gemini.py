@@ -255,7 +255,7 @@ class _Assembler:
                     _extend(so_far.fields[key], value)
                 elif key not in ("content", "index"):
                     so_far.fields[key] = value
-            if candidate.get("finishReason"):
+            if candidate.get("finishReason") not in (None, "", "FINISH_REASON_UNSPECIFIED"):
                 self.done = True
         self.append = self._candidates[0].text_of({}).append
         return deltas

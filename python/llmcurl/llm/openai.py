@@ -201,7 +201,7 @@ def _calls(message: _Message) -> list[ToolCall]:
 
 
 def _reason(choice: _Choice) -> str | None:
-    reason = choice.finish_reason
+    reason = choice.finish_reason or None
     return "tool_calls" if reason == "function_call" else reason
 
 
@@ -283,7 +283,7 @@ class _Assembler:
             raise ErrorEvent
         index = choice.get("index") or 0
         so_far = self._choices.setdefault(index, _ChoiceSoFar())
-        if (reason := choice.get("finish_reason")) is not None:
+        if reason := choice.get("finish_reason"):  # some servers send "" until the end
             so_far.finish = reason
             self.done = True
         if isinstance(probs := choice.get("logprobs"), dict):
