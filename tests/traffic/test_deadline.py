@@ -60,11 +60,25 @@ async def test_a_black_hole_with_retries(make, mock_llm):
 
 
 async def test_back_off_is_capped(make, mock_llm):
+    """One that would pass the deadline is cut, before a last attempt."""
     mock_llm.configure(failure=Failure.server_error())
-    async with make(retry=Retry(9, backoff=0.4, jitter=0), deadline=1.0) as llm:
+    async with make(retry=Retry(9, backoff=4, jitter=0), deadline=1.0) as llm:
         with Clock() as clock, pytest.raises(ServerError) as caught:
             await llm.chat("x")
-    assert clock.seconds < 1.0 + SLACK and len(caught.value.attempts) <= 2
+    first, second = caught.value.attempts
+    assert 0.3 < first.retry_in <= 0.5 and second.retry_in is None
+    assert 0.3 < clock.seconds < 1.0 + SLACK
+
+
+async def test_a_black_hole_takes_all_the_time_it_is_given(make, mock_llm):
+    """Also where the back-off before the last attempt would have passed the deadline."""
+    mock_llm.configure(failure=Failure.black_hole())
+    retry = Retry(3, backoff=4, jitter=0, maybe_sent=True)
+    async with make(timeout=0.5, retry=retry, deadline=1.2) as llm:
+        with Clock() as clock, pytest.raises(DeadlineExceeded) as caught:
+            await llm.chat("x")
+    assert 1.19 <= clock.seconds < 1.2 + SLACK
+    assert [a.error for a in caught.value.attempts] == ["ReadTimeout", "DeadlineExceeded"]
 
 
 async def test_the_queue_of_a_limit(make, mock_llm):

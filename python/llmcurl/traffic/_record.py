@@ -162,7 +162,7 @@ class CallRecord:
         usage: tokens, as far as the provider said.
         sent_before: whether this attempt already got an answer (a redirect, a 401 of an
             authentication flow), so that "never sent" does not hold any more.
-        final: there can be no further attempt: the body is used up.
+        final: there is no further attempt: the body is used up, or the deadline too near.
         data: a place for observers to keep what they need.
     """
 

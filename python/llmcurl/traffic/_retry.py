@@ -19,6 +19,8 @@ __all__ = ["Retry", "RetryBudget"]
 
 #: Time-outs on the way, too early, too many, and failures that tend to pass.
 STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+#: Seconds before the deadline in which no last attempt is begun.
+_WORTH: Final = 0.1
 #: RFC 9110 9.2.2.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 #: A 429 that waiting does not cure (OpenAI's code for "no credit left").
@@ -109,8 +111,9 @@ class Retry:
     if the method is idempotent (RFC 9110 9.2.2), an idempotency key goes with the call, or
     `maybe_sent` says so: a POST that broke off may have been carried out, and billed. What was
     answered is tried again by its status; Retry-After (RFC 9110 10.2.3), retry-after-ms and
-    x-should-retry are followed. A wait that would pass the call's deadline is not begun: the
-    call fails at once, with the error it has. A stream is not tried again once a token of it
+    x-should-retry are followed. A wait that the server asked for and that would pass the
+    call's deadline is not begun: the call fails at once, with the error it has. A back-off that
+    would pass it is cut to half of what is left, before a last attempt. A stream is not tried again once a token of it
     was handed out.
 
     Args:
@@ -177,10 +180,14 @@ class Retry:
         else:
             wait = grown * (1.0 - self.jitter * random.random())
         deadline = call.deadline
-        if deadline is not None and wait >= deadline.remaining():
-            return None
+        last = False
+        if deadline is not None and wait >= (left := deadline.remaining()):
+            if asked is not None or left < _WORTH:
+                return None
+            wait, last = left / 2.0, True
         if asked is None and self.budget is not None and not self.budget.withdraw():
             return None
+        call.final = last
         return wait
 
     def _allowed(self, call: CallRecord, error: BaseException | None) -> bool:
