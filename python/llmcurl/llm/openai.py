@@ -519,18 +519,15 @@ class OpenAI(LLM):
                 del params["stream_options"]
         return {"messages": messages, **params}
 
-    def _check(self, response: Response, body: bytes) -> bytes:
-        body = super()._check(response, body)
-        if b'"error"' in body:
-            try:
-                choices = _decode_errors(body).choices
-            except msgspec.DecodeError:
-                return body  # has no choices
-            if choices and bytes(choices[0].error) not in NO_ERROR:
-                error = self._refusal(response, body)
-                error.partial = OpenAIReply(body, response)
-                raise error
-        return body
+    def _check_choices(self, response: Response, body: bytes) -> None:
+        try:
+            choices = _decode_errors(body).choices
+        except msgspec.DecodeError:
+            return  # has no choices
+        if choices and bytes(choices[0].error) not in NO_ERROR:
+            error = self._refusal(response, body)
+            error.partial = OpenAIReply(body, response)
+            raise error
 
     def _tool_results(self, results: Sequence[tuple[ToolCall, str, bool]]) -> list[Params]:
         return [
