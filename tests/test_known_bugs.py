@@ -39,6 +39,8 @@ TABLE: list[tuple[str, str, str]] = [
     ("events without a ceiling", "httpx2", "llm/test_events.py: test_ceilings; security/test_bounds.py: test_an_event_that_never_ends_is_an_error"),
     ("an error as JSON where a stream was asked for; an error in the stream", "openai SDK", "llm/test_stream.py: test_a_json_error_instead_of_a_stream test_an_error_inside test_an_error_named_by_its_event"),
     ("64 KB of buffer: large events are slow", "vllm#39963", "security/test_hostile.py: test_events_of_many_kilobytes_arrive_whole; integration/test_backpressure.py: test_a_gigabyte_comes_down_in_bounded_memory"),
+    ("logprobs are decoded at 200 ms a reply, wanted or not", "prime-rl#1189", "llm/test_odd_servers.py: test_logprobs_are_not_looked_at_before_they_are_asked_for"),
+    ("an error of the provider behind a gateway looks like a reply", "OpenRouter", "llm/test_odd_servers.py: test_an_error_within_a_choice test_an_error_in_place_of_events"),
     ("an early end of the loop leaks the response", "openai-python#969", "integration/test_streaming.py: test_leaving_the_block_early_closes_the_connection; llm/test_stream.py: test_leaving_early_cancels_at_the_server; lifetime/test_forgotten.py: test_a_forgotten_stream_closes_its_connection"),
     ("the usage of a cancelled stream is lost", "litellm#30630", "llm/test_choices.py: test_who_leaves_early_keeps_what_had_arrived_unread"),
     ("quick aborts over HTTP/2 take the siblings with them", "nodejs/node#56306", "integration/test_http2.py: test_a_cancelled_stream_leaves_the_others_and_the_connection_alone; integration/test_cancel.py: test_a_storm_on_tls_and_http2"),

@@ -324,6 +324,16 @@ async def test_pieces_of_other_fields(mock_llm):
     assert message["audio"] == {"id": "u", "data": "AABB"}
 
 
+async def test_logprobs_are_not_looked_at_before_they_are_asked_for(mock_llm):
+    body = {"choices": [{"message": {"content": "a"}, "logprobs": {"content": "not a list"}}]}
+    mock_llm.script(Raw(json.dumps(body).encode()))
+    async with make("openai", mock_llm) as llm:
+        reply = await llm.chat("x")
+    assert reply.text == "a" and reply.usage.input_tokens is None
+    with pytest.raises(InvalidReply, match="logprobs"):
+        _ = reply.logprobs
+
+
 async def test_a_refusal(mock_llm):
     reply = await streamed("openai", mock_llm, openai({"refusal": "I "}, {"refusal": "won't"}))
     assert reply.text == "I won't" and reply.message["refusal"] == "I won't"
