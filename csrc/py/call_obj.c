@@ -198,11 +198,10 @@ int lc_call_news(CallObject *self, unsigned news)
   if(self->done)
     return 0;
   if(self->stream && (news & LC_NEWS_HEAD)) {
-    if(news & LC_NEWS_DONE) {
-      if(self->whole && !self->w.xfer->reason && !self->w.xfer->code)
-        return finish_whole(self);
-      lc_xfer_tell(self->w.xfer, LC_NEWS_DONE); /* for its new owner */
-    }
+    if((news & LC_NEWS_DONE) && self->whole && !self->w.xfer->reason && !self->w.xfer->code)
+      return finish_whole(self);
+    if(news & (LC_NEWS_DONE | LC_NEWS_WANT))
+      lc_xfer_tell(self->w.xfer, news & (LC_NEWS_DONE | LC_NEWS_WANT)); /* for its new owner */
     return finish_streamed(self);
   }
   if(news & LC_NEWS_DONE)

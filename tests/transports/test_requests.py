@@ -172,6 +172,15 @@ class TestStreamedBodies:
         assert theirs.error == "h11._util.LocalProtocolError"  # theirs gets out
         assert ours.error == f"{package.name}.LocalProtocolError"
 
+    async def test_an_answer_before_the_end_of_the_body(self, package, asgi):
+        """That libcurl wants more of the body may come along with the answer's head; chance
+        decides, on a new connection most of all."""
+        for _ in range(100):
+            async with package.client(package.ours(), timeout=20) as client:
+                url = asgi.url("/bytes?n=13")  # does not look at the body
+                answer = await client.post(url, content=chunks(b"Hello, ", b"world!"))
+                assert answer.content == b"x" * 13
+
     async def test_multipart(self, package, chaos):
         async def case(client):
             files = {"file": ("name.txt", b"x" * 70_000, "text/plain")}
