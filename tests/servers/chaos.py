@@ -226,6 +226,7 @@ class Chaos(ThreadedServer):
         self.seen = []
         self._accepted_before = self.connections
         self._open_before = self.peak = self.open
+        self.mark()
 
     @property
     def new_connections(self) -> int:
@@ -265,4 +266,4 @@ class Chaos(ThreadedServer):
 
     async def wait_closed(self, timeout: float = 5.0) -> None:
         """Until no connection accepted since `reset_log` is open any more."""
-        await until(lambda: self.open <= self._open_before, timeout, "every connection closed")
+        await until(lambda: self.open_since <= 0, timeout, "every connection closed")

@@ -25,9 +25,11 @@ class ThreadedServer:
         self.tls = tls
         self.connections = 0  # accepted so far
         self.open = 0  # open now
+        self.open_since = 0  # of these: accepted since `mark`
         self.peak = 0  # the most that were open at the same time
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._marks = 0
         self._tasks: set[asyncio.Task] = set()
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -76,6 +78,8 @@ class ThreadedServer:
         self._tasks.add(task)
         self.connections += 1
         self.open += 1
+        self.open_since += 1
+        marks = self._marks
         self.peak = max(self.peak, self.open)
         try:
             await self.handle(reader, writer)
@@ -88,7 +92,13 @@ class ThreadedServer:
             except (OSError, asyncio.CancelledError):
                 pass
             self.open -= 1
+            self.open_since -= marks == self._marks
             self._tasks.discard(task)
+
+    def mark(self) -> None:
+        """What was accepted before counts no more for `open_since`: it may be closed late."""
+        self._marks += 1
+        self.open_since = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise NotImplementedError
