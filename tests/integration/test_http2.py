@@ -212,4 +212,5 @@ async def test_requests_that_start_together_share_segments(h2, nginx: Nginx) -> 
         assert {answer.status_code for answer in answers} == {200}
         (after,) = segments_sent(port)
         sent.append(after - before)
-    assert min(sent) < 8  # 2 or 3; 16 to 28 when the kernel decides
+    # 2 with libcurl 7.88, 10 with 8.22, which updates windows; 16 to 56 without the cork
+    assert min(sent) < 13
