@@ -320,7 +320,7 @@ static void harvest(lc_lane *lane)
     }
     if(result && x->no_memory) {
       result = CURLE_OUT_OF_MEMORY;
-      slot->error[0] = '\0'; /* says what libcurl saw of it */
+      snprintf(slot->error, sizeof(slot->error), "there is no memory for it"); /* libcurl saw something else */
     }
     if(result && (slot->refused || result == CURLE_SEND_FAIL_REWIND))
       lc_xfer_finish(x, LC_END_STALE, result);

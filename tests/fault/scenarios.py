@@ -186,7 +186,8 @@ async def plain(trial: Trial) -> None:
         await trial.call(
             lambda: client.get(url("/none")), lambda r: r.status_code == 404 and r.headers
         )  # no query: libcurl 7.88 loses it for want of memory
-        with contextlib.suppress(MemoryError):
+        # libcurl 7.88 says the same of a header beyond its ceiling and of want of memory
+        with contextlib.suppress(MemoryError, llmcurl.RemoteProtocolError):
             assert (await client.get(url("/ok?last"))).timings
             client.stats()
 
