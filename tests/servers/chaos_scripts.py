@@ -154,7 +154,7 @@ async def encoded(c: Connection, r: Seen) -> None:
     """?as=gzip|deflate|br|zstd of PLAIN; ?bad=1 spoils it, ?cut=1 ends it early, ?slow=1 sends it byte by byte."""
     name = r.query["as"]
     raw = {
-        "gzip": lambda: gzip.compress(PLAIN),
+        "gzip": lambda: gzip.compress(PLAIN, mtime=0),  # the same bytes at any time
         "deflate": lambda: zlib.compress(PLAIN),
         "br": lambda: BROTLI,
         "zstd": lambda: ZSTD,
