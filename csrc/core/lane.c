@@ -311,6 +311,8 @@ static void harvest(lc_lane *lane)
       continue;
     if(result && slot->refused && slot->replay && lc_pool_send_fresh(x))
       continue;
+    if((result == CURLE_HTTP2 || result == CURLE_PARTIAL_FILE) && lc_xfer_may_resend(x) && lc_pool_send_fresh(x))
+      continue;
     if(result && x->bad_head) {
       result = CURLE_WEIRD_SERVER_REPLY;
       snprintf(slot->error, sizeof(slot->error), "%s",

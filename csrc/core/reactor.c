@@ -171,9 +171,10 @@ static void idle_event(lc_reactor *r, lc_sock *s, int fd, unsigned events)
   if(s->ours && (!lane->paused || !lane->active)) {
     int gone = (events & (LC_EV_HUP | LC_EV_ERR)) != 0;
     if(!gone && !lane->origin->https) {
-      /* an end of file, or an answer nobody asked for: of no use any more */
+      /* an end of file, or an answer nobody asked for: of no use any more. HTTP/2 has
+         frames that ask for nothing; libcurl reads them before it uses the connection */
       ssize_t got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-      gone = got >= 0;
+      gone = !got || (got > 0 && lane->origin->proto != LC_PROTO_H2);
     }
     if(gone) {
       lc_sock_died(r, fd);

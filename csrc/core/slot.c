@@ -166,8 +166,9 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
     }
   }
   slot->received_before = UINT64_MAX;
-  if(!fresh && !x->target->origin->https && lc_xfer_idempotent(x)) {
-    /* should it die, did any byte of an answer come? Over TLS that cannot be told */
+  if(!fresh && !x->target->origin->https && x->target->origin->proto != LC_PROTO_H2 && lc_xfer_idempotent(x)) {
+    /* should it die, did any byte of an answer come? Over TLS that cannot be told; of HTTP/2 libcurl
+       passes on whole heads, and other frames are no answer */
     int fd = x->pool->reactor->fd_of_port[(uint16_t)local_port];
     if(fd > 0 && local_port_of(fd) == local_port)
       slot->received_before = bytes_received(fd);

@@ -502,9 +502,20 @@ int lc_xfer_may_replay(lc_xfer *x)
     return 0;
   if(lc_slot_nothing_sent(slot))
     return 1;
-  if(!found && x->target->origin->proto == LC_PROTO_H2)
-    return 1; /* the connection lives: the server refused the stream unseen (RFC 9113 8.7) */
+  if(x->target->origin->proto == LC_PROTO_H2 && (!found || !slot->error[0]))
+    return 1; /* the connection lives, or did not fail: the server refused the stream unseen, on its own or
+                 with GOAWAY (RFC 9113 6.8 and 8.7). Of all that makes libcurl try again only this leaves
+                 no text in the error buffer */
   if(x->replay_unsent_only)
     return 0;
   return lc_xfer_idempotent(x);
+}
+
+int lc_xfer_may_resend(lc_xfer *x)
+{
+  if(x->head.status || x->up_started || x->target->origin->proto != LC_PROTO_H2)
+    return 0;
+  if(lc_slot_nothing_sent(x->slot))
+    return 1;
+  return !x->slot->opened && !x->replay_unsent_only && lc_xfer_idempotent(x);
 }

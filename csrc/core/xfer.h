@@ -61,7 +61,9 @@ void lc_xfer_on_resolved(lc_xfer *x);
 void lc_xfer_on_connected(lc_xfer *x);
 /* RFC 9110 9.2.2. */
 int lc_xfer_idempotent(const lc_xfer *x);
-/* 1 when the request may be sent again, its kept connection having died. */
+/* 1 when the request may be sent again, its kept connection having died: libcurl is about to. */
 int lc_xfer_may_replay(lc_xfer *x);
+/* The same where libcurl gives up, the HTTP/2 session being over (GOAWAY was read, or the end of the connection). */
+int lc_xfer_may_resend(lc_xfer *x);
 
 #endif
