@@ -50,7 +50,8 @@ typedef enum lc_reason {
   LC_END_FD_LIMIT,
   LC_END_STALE, /* the kept connection died and sending again was not safe */
   LC_END_CLOSED, /* the pool was closed under it */
-  LC_END_IDLE /* the owner's own limit on the next bytes of a stream */
+  LC_END_IDLE, /* the owner's own limit on the next bytes of a stream */
+  LC_END_NO_MEMORY /* ours; libcurl has its code for more than its own lack of it */
 } lc_reason;
 
 /* What is new about a transfer; collected until the owner looks. */

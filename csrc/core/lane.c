@@ -321,10 +321,10 @@ static void harvest(lc_lane *lane)
                                              : "the header of the answer is not one of HTTP");
     }
     if(result && x->no_memory) {
-      result = CURLE_OUT_OF_MEMORY;
-      snprintf(slot->error, sizeof(slot->error), "there is no memory for it"); /* libcurl saw something else */
+      slot->error[0] = '\0'; /* libcurl saw something else */
+      lc_xfer_finish(x, LC_END_NO_MEMORY, CURLE_OUT_OF_MEMORY);
     }
-    if(result && (slot->refused || result == CURLE_SEND_FAIL_REWIND))
+    else if(result && (slot->refused || result == CURLE_SEND_FAIL_REWIND))
       lc_xfer_finish(x, LC_END_STALE, result);
     else if(result && slot->emfile)
       lc_xfer_finish(x, LC_END_FD_LIMIT, result);
@@ -346,7 +346,7 @@ static void end_some(lc_lane *lane, int all, CURLcode code, const char *text)
       }
       else
         snprintf(x->slot->error, sizeof(x->slot->error), "%s", text);
-      lc_xfer_finish(x, LC_END_CURL, code);
+      lc_xfer_finish(x, code == CURLE_OUT_OF_MEMORY ? LC_END_NO_MEMORY : LC_END_CURL, code);
       next = lane->xfers; /* ending one may end others that waited for it */
     }
     x = next;

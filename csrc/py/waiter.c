@@ -424,7 +424,7 @@ PyObject *lc_from_exceptions(PyObject **cache, const char *name)
 }
 
 static const char *const reasons[] = {"curl", "connect_timeout", "read_timeout", "write_timeout", "pool_timeout",
-                                      "total_timeout", "too_large", "fd_limit", "stale", "closed", "idle_timeout"};
+                                      "total_timeout", "too_large", "fd_limit", "stale", "closed", "idle_timeout", "no_memory"};
 static const char *const phases[] = {"queue", "resolve", "connect", "tls", "send", "wait", "receive"};
 
 PyObject *lc_error_of_xfer(mod_state *st, lc_xfer *x)

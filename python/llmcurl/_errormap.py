@@ -150,8 +150,7 @@ def make_error(
     if reason == "closed":
         # libcurl's words would speak of a callback
         return exc.ClientClosed(f"The client was closed during {method} {shown}.")
-    ours = text == "there is no memory for it"  # the reactor's words
-    if code == 27 and (ours or not (reason == "curl" and phase == "receive")):
+    if code == 27 and not (reason == "curl" and phase == "receive"):
         return MemoryError(f"{text or 'libcurl ran out of memory'} ({method} {shown})")
     if code == 3 and reason == "curl":
         return exc.InvalidURL(f"libcurl refuses the URL {shown!r}: {text or 'malformed'}")
