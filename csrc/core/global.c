@@ -1,4 +1,4 @@
-/* global.c - the only process-wide state: libcurl's start-up and a fork counter.
+/* global.c - libcurl's start-up and a fork counter, for the whole process.
  *
  * Job: curl_global_init exactly once whatever threads and interpreters come
  * (libcurl(3): GLOBAL CONSTANTS), and to know that this process is a forked

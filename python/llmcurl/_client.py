@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import _errormap as _errormap  # now: when descriptors run out it could not be read
 from . import _native
+from ._arguments import flag
 from ._auth import Auth, AuthTypes, auth_from_url, build_auth
 from ._config import DEFAULT_TIMEOUT, UNSET, Limits, Timeout, TimeoutTypes, Unset, build_timeout
 from ._content import RequestData, RequestFiles, encode_json
@@ -58,13 +59,6 @@ def _default_headers() -> Headers:
             "User-Agent": f"llmcurl/{__version__}",
         }
     )
-
-
-def _flag(name: str, value: object) -> bool:
-    """A bool, or TypeError naming the argument."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be a bool, not {value!r}")
-    return value
 
 
 def _forget_lists(client: AsyncClient | None) -> None:
@@ -151,7 +145,7 @@ class AsyncClient(ClientCalls):
         self._timeout = build_timeout(timeout, DEFAULT_TIMEOUT)
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
-        self._follow = _flag("follow_redirects", follow_redirects)
+        self._follow = flag("follow_redirects", follow_redirects)
         if isinstance(max_redirects, bool) or not isinstance(max_redirects, int):
             raise TypeError(f"max_redirects must be an int, not {max_redirects!r}")
         if max_redirects < 0:
@@ -497,7 +491,7 @@ class AsyncClient(ClientCalls):
             scheme = auth_from_url(request.url)
         return Plan(
             auth=scheme,
-            follow=self._follow if isinstance(follow, Unset) else _flag("follow_redirects", follow),
+            follow=self._follow if isinstance(follow, Unset) else flag("follow_redirects", follow),
             hooks=self._hooks,
             jar=self._jar,
             max_redirects=self._max_redirects,

@@ -10,6 +10,8 @@ import math
 from functools import lru_cache
 from typing import Any, Final, Union
 
+from ._arguments import as_float
+
 __all__ = [
     "DEFAULT_LIMITS",
     "DEFAULT_TIMEOUT",
@@ -55,10 +57,7 @@ def _seconds(where: str, value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{where} must be seconds as int or float, or None, not {value!r}")
-    try:
-        value = float(value)
-    except OverflowError:  # an int of hundreds of digits
-        value = math.inf if value > 0 else -math.inf
+    value = as_float(value)
     if math.isnan(value):
         raise ValueError(f"{where} must not be NaN")
     if value < 0:

@@ -24,10 +24,10 @@ except ImportError as error:
         "llmcurl.otel needs OpenTelemetry's API: pip install 'llmcurl[otel]'"
     ) from error
 
+from ._arguments import flag
 from ._otel_content import input_messages, output_messages, system_instructions
 from ._urls import DEFAULT_PORTS, URL
 from ._version import __version__
-from .traffic._arguments import flag
 from .traffic._record import Attempt, CallRecord, Observer
 
 if TYPE_CHECKING:

@@ -9,17 +9,24 @@ from servers.chaos import Chaos
 
 from lifetime.scripts import run, silent
 
-INTERPRETERS = """
+MODULE = """
 try:
     import _interpreters
-    def create(): return _interpreters.create("legacy")
+    def create(isolated=False):
+        return _interpreters.create("isolated" if isolated else "legacy")
     def execute(interpreter, code):
         failed = _interpreters.exec(interpreter, code)
         assert failed is None, failed
 except ImportError:
     import _xxsubinterpreters as _interpreters
-    create = lambda: _interpreters.create(isolated=False)
+    def create(isolated=False):
+        return _interpreters.create(isolated=isolated)
     execute = _interpreters.run_string
+"""
+
+INTERPRETERS = (
+    MODULE
+    + """
 CODE = '''
 import sys, asyncio
 sys.path[:] = %r
@@ -31,6 +38,7 @@ async def main():
 asyncio.run(main())
 ''' % (sys.path, sys.argv[1])
 """
+)
 
 
 MSGSPEC = """
@@ -44,8 +52,7 @@ _interpreters.destroy(one)
 @pytest.fixture(scope="module")
 def shared_gil() -> None:
     """Skips where msgspec by itself cannot be imported in a subinterpreter: 3.12.1 crashes, 3.14t refuses."""
-    prelude = INTERPRETERS.partition("CODE =")[0]
-    done = run(prelude + MSGSPEC, prelude="")
+    done = run(MODULE + MSGSPEC, prelude="")
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         pytest.skip(f"msgspec cannot be used in a subinterpreter here: {said[-1]}")
@@ -83,18 +90,10 @@ def test_a_subinterpreter_left_alive_is_no_trouble_at_exit(shared_gil, chaos: Ch
     )
 
 
-OWN_GIL = """
+OWN_GIL = (
+    MODULE
+    + """
 import threading
-try:
-    import _interpreters
-    create = lambda: _interpreters.create("isolated")
-    def execute(interpreter, code):
-        failed = _interpreters.exec(interpreter, code)
-        assert failed is None, failed
-except ImportError:
-    import _xxsubinterpreters as _interpreters
-    create = lambda: _interpreters.create(isolated=True)
-    execute = _interpreters.run_string
 # msgspec, which the Python layer stands on, knows one GIL only: the native layer by itself
 CODE = '''
 import sys, asyncio, importlib.util, types
@@ -116,6 +115,7 @@ async def main():
 asyncio.run(main())
 ''' % (sys.path, llmcurl._native.__file__, sys.argv[1])
 """
+)
 
 
 @pytest.mark.skipif(
@@ -125,7 +125,7 @@ asyncio.run(main())
 def test_interpreters_with_their_own_gil_work_at_the_same_time(chaos: Chaos) -> None:
     script = """
 def live(out):
-    interpreter = create()
+    interpreter = create(isolated=True)
     for _ in range(2):
         execute(interpreter, CODE)
     _interpreters.destroy(interpreter)

@@ -23,9 +23,9 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 import msgspec
 
-from ._arguments import flag, number, whole
+from .._arguments import flag, number, whole
 from ._progress import ProgressTypes, build_progress
-from ._records import RETRY_FAILED, Known, Recorder, ResultRecorder
+from ._records import Known, Recorder, ResultRecorder, check_retry_failed
 
 __all__ = ["Batch", "BatchResult", "BatchStats", "batch"]
 
@@ -168,8 +168,7 @@ def batch(
     for name, function in (("key", key), ("dump", dump), ("load", load)):
         if function is not None and not callable(function):
             raise TypeError(f"{name} must be a function, not {function!r}")
-    if retry_failed not in RETRY_FAILED:
-        raise ValueError(f"retry_failed must be one of {RETRY_FAILED}, not {retry_failed!r}")
+    check_retry_failed(retry_failed)
     if checkpoint is not None:
         if not isinstance(checkpoint, (str, PathLike)) or not checkpoint:
             raise TypeError(f"checkpoint must be the path of a file, not {checkpoint!r}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ._arguments import function, number, whole
+from .._arguments import function, number, whole
 
 __all__ = ["Breaker", "BreakerStats"]
 

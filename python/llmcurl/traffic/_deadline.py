@@ -6,6 +6,7 @@ import math
 import time
 from typing import Final, Union
 
+from .._arguments import as_float
 from .._config import Timeout
 
 __all__ = ["Deadline", "DeadlineTypes", "build_deadline"]
@@ -92,10 +93,7 @@ DeadlineTypes = Union[float, "Deadline", None]
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"a deadline is seconds or a Deadline, not {value!r}")
-    try:
-        found = float(value)
-    except OverflowError:
-        found = math.inf
+    found = as_float(value)
     if not math.isfinite(found):
         raise ValueError(f"a deadline must be finite, got {value!r}")
     return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
+from .._arguments import number
 from .._exceptions import TimeoutException, TransportError
 from ..llm._errors import (
     InvalidReply,
@@ -21,7 +22,6 @@ from ..llm._errors import (
     ServerError,
     StreamInterrupted,
 )
-from ._arguments import number
 from ._breaker import Breaker, BreakerStats
 from ._deadline import Deadline
 from ._several import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ._arguments import number, whole
+from .._arguments import number, whole
 from ._quantile import LatencyWindow
 from ._several import ChosenStream, Several, Target, TargetTypes, one_deadline, opened, targets_of
 

@@ -13,7 +13,7 @@ from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from ._arguments import flag, function, number, text, whole
+from .._arguments import flag, function, number, text, whole
 from ._bucket import BURST, REFUSED, Gate, Settings
 from ._feedback import said_by
 

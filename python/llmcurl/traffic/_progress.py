@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from ._arguments import function
+from .._arguments import function
 
 if TYPE_CHECKING:
     from ._batch import BatchStats

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from ._arguments import whole
+from .._arguments import whole
 
 __all__ = ["best_of", "first_of"]
 

@@ -32,6 +32,12 @@ __all__ = [
 RETRY_FAILED = ("transient", "all", "none")
 
 
+def check_retry_failed(value: str) -> None:
+    """ValueError if it is none of `RETRY_FAILED`."""
+    if value not in RETRY_FAILED:
+        raise ValueError(f"retry_failed must be one of {RETRY_FAILED}, not {value!r}")
+
+
 class FailedBefore(HTTPError):
     """An input failed in an earlier run, and was not called again.
 
@@ -136,8 +142,7 @@ class JournalRecorder:
     """
 
     def __init__(self, path: str | PathLike[str], retry_failed: str) -> None:
-        if retry_failed not in RETRY_FAILED:
-            raise ValueError(f"retry_failed must be one of {RETRY_FAILED}, not {retry_failed!r}")
+        check_retry_failed(retry_failed)
         self._path = path
         self._retry = retry_failed
         self._opened: Journal | None = None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from ._arguments import flag, number, whole
+from .._arguments import flag, number, whole
 from ._outcome import ANSWERED, MAYBE_SENT, NEVER_SENT, status_of
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the constructors of this package are given: what cannot be is refused at once, by its name."""
+"""What constructors are given: what cannot be is refused at once, by its name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import math
 import sys
 from typing import Any
 
-__all__ = ["flag", "function", "number", "text", "whole"]
+__all__ = ["as_float", "flag", "function", "number", "text", "whole"]
+
+
+def as_float(value: float) -> float:
+    """float(value), endless for an int of hundreds of digits, where float() raises OverflowError."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def number(name: str, value: object, *, zero: bool = True, most: float = math.inf) -> float:
@@ -18,10 +26,7 @@ def number(name: str, value: object, *, zero: bool = True, most: float = math.in
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    try:
-        found = float(value)
-    except OverflowError:  # an int of hundreds of digits
-        found = math.inf
+    found = as_float(value)
     if not math.isfinite(found) or found < 0.0 or found > most or found == 0.0 and not zero:
         if most < math.inf:
             words = f"between 0 and {most:g}"
