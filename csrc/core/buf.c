@@ -46,7 +46,9 @@ lc_rc lc_buf_reserve(lc_buf *b, size_t len)
     return LC_OK;
   }
   want = used + len;
-  cap = b->cap ? b->cap : BUF_FIRST;
+  cap = b->cap ? b->cap : want; /* the first is often all there will be */
+  if(cap < BUF_FIRST)
+    cap = BUF_FIRST;
   while(cap < want)
     cap = cap > SIZE_MAX / 2 ? want : cap * 2;
   if(cap > b->max)

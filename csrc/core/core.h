@@ -14,6 +14,7 @@
 #include "evset.h"
 #include "head.h"
 #include "lc_common.h"
+#include "spares.h"
 #include "timers.h"
 #include "tls.h"
 
@@ -385,6 +386,7 @@ struct lc_reactor {
   lc_xfer *drop_head;
   lc_xfer *free_xfers;
   uint32_t free_count;
+  lc_spares spares;
   uint32_t refs;
   int pid_gen; /* fork generation it was made in */
   unsigned start_wanted : 1; /* some pool may start something */

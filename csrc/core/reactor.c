@@ -66,6 +66,7 @@ void lc_reactor_unref(lc_reactor *r)
     return;
   LC_ASSERT(!r->pools);
   lc_xfer_free_spares(r);
+  lc_spares_trim(&r->spares, 1);
   lc_timers_free(&r->timers);
   lc_watch_remove(r);
   lc_evset_close(&r->ev);

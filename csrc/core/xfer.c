@@ -271,7 +271,9 @@ void lc_xfer_free(lc_xfer *x)
   lc_target_unref(x->target);
   lc_headers_unref(x->headers);
   lc_head_free(&x->head);
-  lc_buf_free(&x->in);
+  lc_spares_give(&r->spares, &x->in);
+  if(r->spares.count && !atomic_load_explicit(&r->unfinished, memory_order_relaxed))
+    lc_spares_trim(&r->spares, 0);
   lc_buf_free(&x->up);
   lc_live_add(LC_LIVE_XFER, -1);
   if(r->free_count >= SPARES)
@@ -330,6 +332,7 @@ static size_t refuse(lc_xfer *x, lc_rc why)
 size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
 {
   const lc_reactor *r = x->pool->reactor;
+  size_t all = 0;
   lc_rc rc;
   x->activity = r->now;
   if(!x->streaming || !lc_buf_len(&x->in))
@@ -348,8 +351,11 @@ size_t lc_xfer_on_body(lc_xfer *x, const char *data, size_t len)
     lc_xfer_tell(x, LC_NEWS_DATA);
     return len;
   }
-  if(!x->in.data && x->head.content_length > (int64_t)len && (uint64_t)x->head.content_length < x->in.max)
-    (void)lc_buf_reserve(&x->in, (size_t)x->head.content_length); /* a hint: append reports what fails */
+  if(x->head.content_length > (int64_t)len && (uint64_t)x->head.content_length < x->in.max)
+    all = (size_t)x->head.content_length;
+  lc_spares_grow(&x->pool->reactor->spares, &x->in, len, all);
+  if(!x->in.data)
+    (void)lc_buf_reserve(&x->in, all); /* a hint: append reports what fails */
   rc = lc_buf_append(&x->in, data, len);
   if(rc)
     return refuse(x, rc);
