@@ -147,7 +147,7 @@ def live(request: pytest.FixtureRequest) -> Iterator[None]:
     ):
         return
     gc.collect()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     clean = not getattr(request.session, "a_test_failed", False)
     while left := _left(before, clean):
         if time.monotonic() > deadline:

@@ -97,11 +97,11 @@ async def test_two_hundred_paused_streams_hold_little_memory(client, nginx: Ngin
 
 
 async def test_a_paused_reader_is_no_read_timeout(chaos: Chaos, nginx: Nginx) -> None:
-    async with llmcurl.AsyncClient(timeout=llmcurl.Timeout(read=0.2)) as client:
+    async with llmcurl.AsyncClient(timeout=llmcurl.Timeout(read=1.2)) as client:
         async with client.stream("GET", nginx.http + "/big") as response:
             pieces = response.aiter_bytes()
             await anext(pieces)
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(1.6)
             got = 0
             async for piece in pieces:
                 got += len(piece)

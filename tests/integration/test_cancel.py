@@ -32,7 +32,7 @@ async def one_place(**options):
 
 
 async def free(client, chaos: Chaos) -> None:
-    assert (await asyncio.wait_for(client.get(chaos.url("/ok")), 5)).json() == {"ok": True}
+    assert (await asyncio.wait_for(client.get(chaos.url("/ok")), 20)).json() == {"ok": True}
 
 
 # -- one call ----------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ async def test_mid_upload_closes_the_callers_generator(chaos: Chaos) -> None:
         await asyncio.sleep(0.05)
         call.cancel()
         await cancelled(call)
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 20)
         await chaos.wait_for_disconnect("/stall")
         await free(client, chaos)
 
@@ -145,7 +145,7 @@ async def test_while_the_callers_generator_waits(chaos: Chaos) -> None:
 
     async with one_place() as client:
         call = client.post(chaos.url("/sink"), content=parts())
-        await asyncio.wait_for(inside.wait(), 5)
+        await asyncio.wait_for(inside.wait(), 20)
         call.cancel()
         await cancelled(call)
         await free(client, chaos)
@@ -267,7 +267,7 @@ async def test_a_stream_at_each_await_point(chaos: Chaos, point: str) -> None:
         task = asyncio.create_task(use(client))
         await chaos.wait_for_request("/stall")
         if point != "enter":
-            await asyncio.wait_for(reached.wait(), 5)
+            await asyncio.wait_for(reached.wait(), 20)
         await asyncio.sleep(0.02)
         task.cancel()
         task.cancel()
@@ -371,7 +371,7 @@ async def test_a_storm_on_tls_and_http2(nginx: Nginx, authority) -> None:
                 loop.call_later(dice.random() / 5, call.cancel)
             results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30)
             assert all(result.status_code == 200 for result in results[1::2])
-            assert (await asyncio.wait_for(client.get(base + "/json"), 5)).status_code == 200
+            assert (await asyncio.wait_for(client.get(base + "/json"), 20)).status_code == 200
 
 
 async def test_a_storm_of_streams_dropped_half_way(nginx: Nginx) -> None:

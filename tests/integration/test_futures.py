@@ -66,7 +66,7 @@ async def test_wait_as_completed_wait_for_and_shield_make_no_task(
     await asyncio.wait([client.get(chaos.url("/ok")) for _ in range(5)])
     await asyncio.shield(client.get(chaos.url("/ok")))
     assert tasks_made == []
-    assert (await asyncio.wait_for(client.get(chaos.url("/ok")), 5)).json() == OK
+    assert (await asyncio.wait_for(client.get(chaos.url("/ok")), 20)).json() == OK
 
 
 async def test_it_is_a_future_to_asyncio(client, chaos: Chaos) -> None:
@@ -108,9 +108,10 @@ async def test_gather_passes_errors_and_returns_them_on_demand(client, chaos: Ch
 
 
 async def test_wait_first_completed_leaves_the_rest_running(client, chaos: Chaos) -> None:
-    fast, slow = client.get(chaos.url("/ok")), client.get(chaos.url("/ok?ms=300"))
+    fast, slow = client.get(chaos.url("/ok")), client.get(chaos.url("/ok?upto=3"))
     done, pending = await asyncio.wait([fast, slow], return_when=asyncio.FIRST_COMPLETED)
     assert (done, pending) == ({fast}, {slow})
+    await client.get(chaos.url("/ok"))  # the slow one waits for this
     assert (await slow).json() == OK
 
 
@@ -121,15 +122,16 @@ async def test_wait_returns_at_its_timeout(client, chaos: Chaos) -> None:
 
 
 async def test_as_completed_gives_them_as_they_come(client, chaos: Chaos) -> None:
-    calls = [client.get(chaos.url(f"/ok?ms={ms}&n={ms}")) for ms in (240, 20, 130)]
-    order = [
-        str((await following).url).rpartition("=")[2] for following in asyncio.as_completed(calls)
-    ]
-    assert order == ["20", "130", "240"]
+    calls, order = [client.get(chaos.url(f"/ok?upto={n}")) for n in (5, 3, 4)], []
+    for following in asyncio.as_completed(calls):
+        order.append(str((await following).url).rpartition("=")[2])
+        await client.get(chaos.url("/ok"))  # lets the next one go
+    assert order == ["3", "4", "5"]
 
 
 async def test_wait_for_cancels_at_its_timeout(client, chaos: Chaos) -> None:
     call = client.get(chaos.url("/stall"))
+    await chaos.wait_for_request("/stall")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(call, 0.1)
     assert call.cancelled()
@@ -137,9 +139,11 @@ async def test_wait_for_cancels_at_its_timeout(client, chaos: Chaos) -> None:
 
 
 async def test_timeout_cancels_at_its_end(client, chaos: Chaos) -> None:
+    call = client.get(chaos.url("/stall"))
+    await chaos.wait_for_request("/stall")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await client.get(chaos.url("/stall"))
+            await call
     await chaos.wait_for_disconnect("/stall")
 
 

@@ -7,7 +7,9 @@ import asyncio
 import llmcurl
 import pytest
 from servers.chaos import Chaos
+from servers.chaos_scripts import answer
 from servers.nginx import Nginx
+from servers.thread import until
 
 
 async def test_calls_in_a_row_share_one_connection(client, chaos: Chaos) -> None:
@@ -46,7 +48,10 @@ async def test_a_connection_that_died_while_idle_is_replaced_without_an_error(
     client, chaos: Chaos, do: str, method: str
 ) -> None:
     await client.get(chaos.url(f"/then?do={do}"))
-    await asyncio.sleep(0.1)  # the server's FIN, RST or 408 arrives meanwhile
+    if do == "idle-408-open":
+        await until(lambda: chaos.seen[0].sent > len(answer()), what="the 408")
+    else:
+        await chaos.wait_closed()  # the server's FIN, RST or 408 is there
     response = await client.request(
         method, chaos.url("/json"), content=b"payload" if method == "POST" else None
     )
@@ -157,7 +162,7 @@ async def test_a_server_that_always_closes_after_a_request_ends_the_replays(
 async def test_a_replay_goes_to_a_fresh_connection_although_others_are_idle(
     client, chaos: Chaos, after: int, times: int
 ) -> None:
-    await asyncio.gather(*(client.get(chaos.url("/ok?ms=50")) for _ in range(10)))
+    await asyncio.gather(*(client.get(chaos.url("/ok?upto=10")) for _ in range(10)))
     assert chaos.new_connections == 10
     with pytest.raises(llmcurl.RemoteProtocolError):
         await client.get(chaos.url(f"/cut?after={after}"))

@@ -99,7 +99,7 @@ async def test_a_proxy_that_hangs_up_is_a_transport_error_and_no_timeout(
                 with pytest.raises(
                     (llmcurl.ProxyError, llmcurl.NetworkError, llmcurl.RemoteProtocolError)
                 ):
-                    await asyncio.wait_for(client.get(url), 5)
+                    await asyncio.wait_for(client.get(url), 20)
     assert chaos.count() == 0
 
 
@@ -107,7 +107,7 @@ async def test_a_proxy_that_talks_nonsense_is_a_transport_error(tls) -> None:
     with HttpProxy(fail="garbage") as proxy:
         async with llmcurl.AsyncClient(proxy=proxy.origin) as client:
             with pytest.raises(llmcurl.TransportError) as caught:
-                await asyncio.wait_for(client.get(tls.good.url("/ok")), 5)
+                await asyncio.wait_for(client.get(tls.good.url("/ok")), 20)
     assert not isinstance(caught.value, llmcurl.TimeoutException)
 
 

@@ -40,7 +40,7 @@ class OneConnection:
         self.closed.set()
 
     def __exit__(self, *exc: object) -> None:
-        self.thread.join(5)
+        self.thread.join(20)
         self.stack.close()
 
 
@@ -48,12 +48,12 @@ class OneConnection:
 async def test_a_call_may_end_while_its_second_connection_is_being_made(end: str) -> None:
     """Nothing of that attempt stays behind: neither its socket nor its place."""
     with OneConnection() as server:
-        client = llmcurl.AsyncClient(
-            timeout=llmcurl.Timeout(20, total=0.3 if end == "timeout" else None)
-        )
+        client = llmcurl.AsyncClient(timeout=20)
         assert (await client.get(server.url)).json() == {}
-        call = client.get(server.url)
-        async with asyncio.timeout(10):
+        call = client.get(
+            server.url, timeout=llmcurl.Timeout(20, total=0.3 if end == "timeout" else None)
+        )
+        async with asyncio.timeout(20):
             while not server.closed.is_set():
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)

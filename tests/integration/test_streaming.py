@@ -19,7 +19,7 @@ async def collect(iterator) -> list:
 
 
 async def test_the_response_is_there_at_the_end_of_the_headers(client, chaos: Chaos) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async with client.stream("GET", chaos.url("/stall?at=headers")) as response:
             assert response.status_code == 200 and response.headers["content-length"] == "1000"
             assert not response.is_closed
@@ -62,21 +62,23 @@ async def test_aread_keeps_the_body_for_content_text_and_json(client, nginx: Ngi
 
 
 async def test_each_chunk_is_delivered_at_once(client, chaos: Chaos) -> None:
-    late = []
-    async with client.stream("GET", chaos.url("/stamp?n=5&ms=60")) as response:
+    """The server sends none before we have told it that the one before is here."""
+    got = []
+    async with client.stream("GET", chaos.url("/step?n=5"), timeout=20) as response:
         async for line in response.aiter_lines():
-            late.append(time.monotonic() - float(line))
-    assert len(late) == 5 and sorted(late)[2] < 0.03, late
+            got.append(line)
+            await client.get(chaos.url("/ok"))
+    assert got == ["0", "1", "2", "3", "4"]
 
 
 async def test_sse_of_nginx_arrives_event_by_event(client, nginx: Nginx) -> None:
     started, times = time.monotonic(), []
-    async with client.stream("POST", nginx.http + "/sse?n=4&ms=50", json={}) as response:
+    async with client.stream("POST", nginx.http + "/sse?n=4&ms=300", json={}) as response:
         assert response.headers["content-type"] == "text/event-stream"
         async for line in response.aiter_lines():
             if line.startswith("data:"):
                 times.append(time.monotonic() - started)
-    assert len(times) == 5 and times[0] < 0.05 and times[-1] >= 0.2
+    assert len(times) == 5 and times[-1] >= 1.15 and times[-1] - times[0] >= 0.15
 
 
 async def test_leaving_the_block_early_closes_the_connection(client, chaos: Chaos) -> None:
@@ -91,12 +93,12 @@ async def test_leaving_the_block_early_closes_the_connection(client, chaos: Chao
 
 async def test_aclose_is_idempotent_never_drains_and_frees_the_slot(chaos: Chaos) -> None:
     async with llmcurl.AsyncClient(limits=llmcurl.Limits(max_connections=1)) as client:
-        async with client.stream("GET", chaos.url("/bytes?n=1000000000")) as response:
+        async with client.stream("GET", chaos.url("/bytes?n=100000000000")) as response:
             started = time.monotonic()
             await response.aclose()
             await response.aclose()
-            assert time.monotonic() - started < 0.5
-            assert (await asyncio.wait_for(client.get(chaos.url("/ok")), 5)).status_code == 200
+            assert time.monotonic() - started < 10
+            assert (await asyncio.wait_for(client.get(chaos.url("/ok")), 20)).status_code == 200
         await chaos.wait_for_disconnect("/bytes")
 
 
@@ -179,8 +181,8 @@ async def test_a_stream_left_open_when_the_client_closes_fails_and_never_hangs(
     client = llmcurl.AsyncClient()
     stack = client.stream("GET", chaos.url("/stall?at=body"))
     response = await stack.__aenter__()
-    await asyncio.wait_for(client.aclose(), 5)
+    await asyncio.wait_for(client.aclose(), 20)
     await chaos.wait_for_disconnect("/stall")
     with pytest.raises((llmcurl.StreamError, llmcurl.TransportError, RuntimeError)):
-        await asyncio.wait_for(collect(response.aiter_bytes()), 5)
+        await asyncio.wait_for(collect(response.aiter_bytes()), 20)
     await stack.__aexit__(None, None, None)

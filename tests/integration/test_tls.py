@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import uuid
 
 import llmcurl
 import pytest
@@ -126,7 +127,7 @@ async def test_a_missing_or_foreign_client_certificate_is_refused(
 
 async def test_tls_spoken_to_a_plain_server_is_a_connect_error(client, nginx: Nginx) -> None:
     with pytest.raises(llmcurl.ConnectError):
-        await asyncio.wait_for(client.get(nginx.http.replace("http://", "https://") + "/json"), 5)
+        await asyncio.wait_for(client.get(nginx.http.replace("http://", "https://") + "/json"), 20)
 
 
 async def test_a_body_that_ends_with_the_connection_needs_no_close_notify(tls, authority) -> None:
@@ -169,9 +170,9 @@ async def test_a_stale_tls_connection_is_replaced(tls, authority, do: str) -> No
 
 async def test_two_hundred_verified_connections_open_at_once(nginx: Nginx, authority) -> None:
     async with trusting(authority) as client:
-        before = nginx.accepted()
+        before, meeting = nginx.accepted(), uuid.uuid4()
         responses = await asyncio.gather(
-            *(client.get(nginx.https + "/delay?ms=2000") for _ in range(200))
+            *(client.get(f"{nginx.https}/meet?n=200&as={meeting}") for _ in range(200))
         )
         assert {(response.status_code, response.http_version) for response in responses} == {
             (200, "HTTP/1.1")

@@ -48,17 +48,21 @@ class Seen:
         return default if value is None else float(value) if "." in value else int(value)
 
 
-def _established(local: int, remote: int) -> bool:
-    """Is the client's socket (ports `local` to `remote`) still open on its side? Its FIN may wait behind data that we do not read,
-    so only the kernel's table knows."""
-    wanted = (f":{local:04X}", f":{remote:04X}")
-    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with open(name) as table:
-            for line in table:
-                columns = line.split()
-                if columns[1].endswith(wanted[0]) and columns[2].endswith(wanted[1]):
-                    return columns[3] == "01"
-    return False
+_table: tuple[float, dict] = (0.0, {})
+
+
+def _kernel(local: int, remote: int) -> list[str] | None:
+    """The client's socket (ports `local` to `remote`) in the kernel's table: what we cannot see from our end."""
+    global _table
+    # Many connections ask at once, and it is slow to read: who asks must have waited as long.
+    if time.monotonic() - _table[0] > 0.01:
+        rows = {}
+        for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+            with open(name) as table:
+                for columns in map(str.split, table):
+                    rows[columns[1].rpartition(":")[2], columns[2].rpartition(":")[2]] = columns
+        _table = time.monotonic(), rows
+    return _table[1].get((f"{local:04X}", f"{remote:04X}"))
 
 
 class Gone(ConnectionError):
@@ -149,10 +153,21 @@ class Connection:
     async def wait_gone_deaf(self) -> None:
         """The same without reading: the client's sends fill up all buffers and then stall."""
         self.writer.transport.pause_reading()
-        peer, ours = (self.writer.get_extra_info(name)[1] for name in ("peername", "sockname"))
-        while _established(peer, ours):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+        # the client's FIN may wait behind data that we do not read
+        while (seen := self._peer()) and seen[3] == "01":
             await asyncio.sleep(0.01)
         self.lost()
+
+    async def wait_read(self) -> None:
+        """Until the client has read all that we sent, or is gone."""
+        await asyncio.sleep(0.02)
+        while (seen := self._peer()) and int(seen[4].partition(":")[2], 16):
+            await asyncio.sleep(0.01)
+
+    def _peer(self) -> list[str] | None:
+        peer, ours = (self.writer.get_extra_info(name)[1] for name in ("peername", "sockname"))
+        return _kernel(peer, ours)
 
     def lost(self) -> None:
         self.keep = False
@@ -244,26 +259,30 @@ class Chaos(ThreadedServer):
     def count(self, path: str | None = None) -> int:
         return len(self.requests(path))
 
-    async def wait_for_request(self, path: str, n: int = 1, timeout: float = 5.0) -> Seen:
+    async def wait_for_request(self, path: str, n: int = 1, timeout: float = 20.0) -> Seen:
         await until(lambda: self.count(path) >= n, timeout, f"request {n} for {path}")
         return self.requests(path)[n - 1]
 
-    async def wait_for_body(self, path: str, size: int, timeout: float = 5.0) -> Seen:
+    async def wait_for_body(self, path: str, size: int, timeout: float = 20.0) -> Seen:
         """Until `size` bytes of the body of the first request for `path` have arrived."""
         seen = await self.wait_for_request(path, timeout=timeout)
         await until(lambda: len(seen.body) >= size, timeout, f"{size} bytes of the body")
         return seen
 
-    async def wait_for_disconnect(self, path: str, n: int = 1, timeout: float = 5.0) -> None:
+    async def wait_for_disconnect(self, path: str, n: int = 1, timeout: float = 20.0) -> None:
         """Until the clients of `n` requests for `path` closed their connection while being served."""
         await until(lambda: self._gone(path) >= n, timeout, f"{n} disconnects during {path}")
 
-    def wait_for_disconnect_sync(self, path: str, n: int = 1, timeout: float = 5.0) -> None:
+    async def wait_all_gone(self, path: str) -> None:
+        """The same for as many as came, be it none: for a call that may end before it is sent."""
+        await until(lambda: self._gone(path) >= self.count(path), what=f"disconnects during {path}")
+
+    def wait_for_disconnect_sync(self, path: str, n: int = 1, timeout: float = 20.0) -> None:
         until_sync(lambda: self._gone(path) >= n, timeout, f"{n} disconnects during {path}")
 
     def _gone(self, path: str) -> int:
         return sum(seen.gone is not None for seen in self.requests(path))
 
-    async def wait_closed(self, timeout: float = 5.0) -> None:
+    async def wait_closed(self, timeout: float = 20.0) -> None:
         """Until no connection accepted since `reset_log` is open any more."""
         await until(lambda: self.open_since <= 0, timeout, "every connection closed")

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import gzip
 import json
-import time
 import zlib
 
 from servers.chaos import Connection, Seen
@@ -51,8 +50,10 @@ async def unknown(c: Connection, r: Seen) -> None:
 
 @script("ok")
 async def ok(c: Connection, r: Seen) -> None:
-    """A small JSON answer, keep-alive; ?status= its status, ?ms= latency."""
+    """A small JSON answer, keep-alive; ?status= its status, ?ms= latency, ?upto= not before so many requests for /ok came."""
     await c.read_body()
+    while c.server.count("/ok") < r.number("upto"):
+        await pause(c, 0.005)
     if "ms" in r.query:
         await pause(c, r.number("ms") / 1000)
     head = answer(status=f"{r.query.get('status', '200')} Whatever")
@@ -247,8 +248,9 @@ async def slow_head(c: Connection, r: Seen) -> None:
 
 @script("sink")
 async def sink(c: Connection, r: Seen) -> None:
-    """Reads the body at ?rate= bytes per 10 ms and answers with its length; nothing is kept."""
+    """Reads the body at ?rate= bytes per 10 ms (?slow= only so many bytes of it) and answers with its length; nothing is kept."""
     total, rate = 0, int(r.number("rate", 0))
+    slow = r.number("slow", float("inf"))
     chunked = (r.header("Transfer-Encoding") or "").lower() == "chunked"
     length = int(r.header("Content-Length") or 0)
     while chunked or total < length:
@@ -259,11 +261,11 @@ async def sink(c: Connection, r: Seen) -> None:
                 break
             await c.reader.readexactly(size + 2)
         else:
-            size = len(await c.reader.read(rate or 1 << 18))
+            size = len(await c.reader.read(rate if rate and total < slow else 1 << 18))
             if size == 0:
                 c.lost()
         total += size
-        if rate:
+        if rate and total < slow:
             await asyncio.sleep(0.01)
     await c.send(answer(str(total).encode()))
 
@@ -309,7 +311,7 @@ async def rst(c: Connection, r: Seen) -> None:
     sent = {"request": b"", "head": head[:30], "body": head + b"x" * 500}[at]
     await c.send(sent)
     if sent:
-        await asyncio.sleep(0.02)  # RST overtakes unread data: let the client read what came before
+        await c.wait_read()  # RST overtakes unread data
     c.reset()
 
 
@@ -342,7 +344,7 @@ async def early(c: Connection, r: Seen) -> None:
         c.half_close()
         await c.wait_gone()
     elif then == "rst":
-        await asyncio.sleep(0.05)
+        await c.wait_read()
         c.reset()
     else:
         await c.wait_gone_deaf()
@@ -365,10 +367,10 @@ async def then(c: Connection, r: Seen) -> None:
     if do == "idle-fin":
         c.close()
     elif do == "idle-rst":
-        await asyncio.sleep(0.02)
+        await c.wait_read()
         c.reset()
     elif do.startswith("idle-408"):
-        await asyncio.sleep(0.02)
+        await c.wait_read()
         await c.send(answer(b"{}", "Connection: close", status="408 Request Timeout"))
         if do == "idle-408":
             c.close()
@@ -473,14 +475,15 @@ async def garbage(c: Connection, r: Seen) -> None:
         await c.wait_gone()
 
 
-@script("stamp")
-async def stamp(c: Connection, r: Seen) -> None:
-    """?n= lines with the server's clock, ?ms= apart, each sent at once."""
+@script("step")
+async def step(c: Connection, r: Seen) -> None:
+    """?n= lines; each but the first waits until as many requests for /ok came as lines went before it."""
     await c.send(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    for _ in range(int(r.number("n", 3))):
-        line = b"%.6f\n" % time.monotonic()
+    for number in range(int(r.number("n", 3))):
+        while c.server.count("/ok") < number:
+            await pause(c, 0.005)
+        line = b"%d\n" % number
         await c.send(b"%x\r\n%s\r\n" % (len(line), line))
-        await pause(c, r.number("ms", 50) / 1000)
     await c.send(b"0\r\n\r\n")

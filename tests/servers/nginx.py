@@ -50,6 +50,15 @@ http {
     set_by_lua_block $counted { return ngx.shared.counts:incr(ngx.var.uri, 1, 0) }
     location = /ready { return 204; }
     location = /json { default_type application/json; return 200 '{"ok":true,"text":"caf\u00e9","numbers":[1,2,3]}'; }
+    # answers once ?n= requests with the same ?as= came
+    location = /meet {
+      content_by_lua_block {
+        local counts, key = ngx.shared.counts, "meet " .. ngx.var.arg_as
+        counts:incr(key, 1, 0)
+        while counts:get(key) < tonumber(ngx.var.arg_n) do ngx.sleep(0.02) end
+        ngx.print("met")
+      }
+    }
     # ?ms= latency; answers like a small chat completion
     location = /delay {
       default_type application/json;

@@ -133,7 +133,7 @@ class ThreadedServer:
 
 
 async def until(
-    condition: Callable[[], object], timeout: float = 5.0, what: str = "the condition"
+    condition: Callable[[], object], timeout: float = 20.0, what: str = "the condition"
 ) -> object:
     """Wait in the running loop, bounded, until `condition()` is true; needs no help from other threads."""
     deadline = time.monotonic() + timeout
@@ -147,7 +147,7 @@ async def until(
 
 
 def until_sync(
-    condition: Callable[[], object], timeout: float = 5.0, what: str = "the condition"
+    condition: Callable[[], object], timeout: float = 20.0, what: str = "the condition"
 ) -> object:
     """The same for code without a loop."""
     deadline = time.monotonic() + timeout
