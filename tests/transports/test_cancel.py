@@ -7,12 +7,15 @@ import gc
 
 import pytest
 from llmcurl import _native
+from servers.thread import until
 
 anyio = pytest.importorskip("anyio")
 
 
-async def cancelled_after(seconds: float, coroutine) -> None:
+async def cancelled_after(seconds: float, coroutine, what=lambda: True) -> None:
+    """So long after `what` has come true."""
     task = asyncio.create_task(coroutine)
+    await until(what)
     await asyncio.sleep(seconds)
     task.cancel("why")
     with pytest.raises(asyncio.CancelledError):
@@ -22,8 +25,10 @@ async def cancelled_after(seconds: float, coroutine) -> None:
 @pytest.mark.parametrize("at", ["request", "headers", "body"])
 async def test_while_waiting(package, chaos, at):
     async with package.client(package.ours()) as client:
-        await cancelled_after(0.1, client.get(chaos.url(f"/stall?at={at}")))
-        await chaos.wait_for_disconnect("/stall", timeout=0.5)
+        await cancelled_after(
+            0.1, client.get(chaos.url(f"/stall?at={at}")), lambda: chaos.count("/stall")
+        )
+        await chaos.wait_for_disconnect("/stall", timeout=20)
         assert (await client.get(chaos.url("/ok"))).status_code == 200
 
 
@@ -38,11 +43,15 @@ async def test_while_uploading(package, chaos):
             closed.set()
 
     async with package.client(package.ours()) as client:
-        await cancelled_after(0.2, client.post(chaos.url("/stall?at=upload"), content=body()))
-        await chaos.wait_for_disconnect("/stall", timeout=0.5)
+        await cancelled_after(
+            0.2,
+            client.post(chaos.url("/stall?at=upload"), content=body()),
+            lambda: chaos.count("/stall"),
+        )
+        await chaos.wait_for_disconnect("/stall", timeout=20)
         assert (await client.get(chaos.url("/ok"))).status_code == 200
         gc.collect()
-        await asyncio.wait_for(closed.wait(), 2)
+        await asyncio.wait_for(closed.wait(), 20)
 
 
 async def test_in_the_iterator(package, chaos):
@@ -52,7 +61,7 @@ async def test_in_the_iterator(package, chaos):
 
     async with package.client(package.ours()) as client:
         await cancelled_after(0.1, client.post(chaos.url("/sink"), content=body()))
-        await chaos.wait_closed(0.5)
+        await chaos.wait_closed()
 
 
 async def test_in_the_queue(package, chaos):
@@ -70,7 +79,7 @@ async def test_in_the_queue(package, chaos):
 async def test_a_storm(package, chaos):
     limits = package.module.Limits(max_connections=5)
     async with package.client(package.ours(limits=limits)) as client:
-        tasks = [asyncio.create_task(client.get(chaos.url("/ok?ms=50"))) for _ in range(300)]
+        tasks = [asyncio.create_task(client.get(chaos.url("/ok?ms=20000"))) for _ in range(300)]
         await asyncio.sleep(0.03)
         for task in tasks:
             task.cancel()
@@ -83,8 +92,14 @@ async def test_a_storm(package, chaos):
 
 
 async def test_anyio_scopes(package, chaos):
+    async def soon(scope, n: int) -> None:
+        """The scope's time is up once its request is there."""
+        await chaos.wait_for_request("/stall", n)
+        scope.deadline = anyio.current_time() + 0.05
+
     async with package.client(package.ours()) as client:
-        with anyio.move_on_after(0.1) as scope:
+        with anyio.move_on_after(30) as scope:
+            first = asyncio.create_task(soon(scope, 1))
             await client.get(chaos.url("/stall?at=request"))
         assert scope.cancelled_caught
         async with client.stream("GET", chaos.url("/drip?n=1000&ms=5")) as response:
@@ -93,17 +108,21 @@ async def test_anyio_scopes(package, chaos):
                     pass
             assert scope.cancelled_caught
         with pytest.raises(TimeoutError):
-            with anyio.fail_after(0.1):
+            with anyio.fail_after(30) as scope:
+                second = asyncio.create_task(soon(scope, 2))
                 await client.get(chaos.url("/stall?at=body"))
-        await chaos.wait_for_disconnect("/stall", 2, timeout=0.5)
+        await asyncio.gather(first, second)
+        await chaos.wait_for_disconnect("/stall", 2, timeout=20)
         assert (await client.get(chaos.url("/ok"))).status_code == 200
 
 
 async def test_wait_for(package, chaos):
     async with package.client(package.ours()) as client:
+        call = asyncio.ensure_future(client.get(chaos.url("/stall?at=request")))
+        await chaos.wait_for_request("/stall")
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.get(chaos.url("/stall?at=request")), 0.1)
-        await chaos.wait_for_disconnect("/stall", timeout=0.5)
+            await asyncio.wait_for(call, 0.1)
+        await chaos.wait_for_disconnect("/stall", timeout=20)
 
 
 async def test_the_counters_return(package, chaos):

@@ -85,14 +85,14 @@ async def test_broken_while_streaming(package, chaos, path):
 
 class TestTimeouts:
     def timeouts(self, package, **given):
-        return package.module.Timeout(5.0, **given)
+        return package.module.Timeout(30.0, **given)
 
     async def check(self, package, case, kind, server=None, **timeouts):
         started = time.monotonic()
         theirs, ours = await package.both(case, server, timeout=self.timeouts(package, **timeouts))
         assert ours.error == theirs.error == name(package, kind)
         assert ours.error_request == theirs.error_request is not None
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
 
     async def test_connect(self, package):
         with blackhole() as address:
@@ -119,7 +119,7 @@ class TestTimeouts:
             "WriteTimeout",
             chaos,
             write=0.2,
-            read=2,
+            read=20,
         )
 
     async def test_write_generator(self, package, chaos):
@@ -133,7 +133,7 @@ class TestTimeouts:
             "WriteTimeout",
             chaos,
             write=0.2,
-            read=2,
+            read=20,
         )
 
     async def test_pool(self, package, chaos):
@@ -149,9 +149,9 @@ class TestTimeouts:
 
     async def test_reads_are_counted_each(self, package, chaos):
         async def case(client):
-            return facts(await client.get(chaos.url("/drip?n=8&ms=60")))
+            return facts(await client.get(chaos.url("/drip?n=12&ms=100")))
 
-        theirs, ours = await package.both(case, chaos, timeout=self.timeouts(package, read=0.3))
+        theirs, ours = await package.both(case, chaos, timeout=self.timeouts(package, read=1.0))
         assert theirs.error is None and ours.result == theirs.result
 
     async def test_none_means_none(self, package, chaos):
@@ -196,7 +196,7 @@ class TestConnecting:
                 lambda c: c.get(f"http://{address}/"), package.ours(retries=2)
             )
             assert seen.error == name(package, "ConnectError")
-            assert 0.4 < time.monotonic() - started < 2  # 0 and 0.5 s between the attempts
+            assert 0.4 < time.monotonic() - started < 20  # 0 and 0.5 s between the attempts
 
     async def test_retries_are_for_connecting_only(self, package, chaos):
         case = lambda c: c.post(chaos.url("/cut?after=0"), content=b"x")  # noqa: E731
@@ -210,7 +210,7 @@ class TestKeptConnections:
     async def test_a_stale_one_is_replaced(self, package, chaos, do):
         async def case(client):
             await client.post(chaos.url(f"/then?do={do}"), content=b"x")
-            await asyncio.sleep(0.1)
+            await chaos.wait_closed()
             return facts(await client.post(chaos.url("/json"), content=b"y"))["status"]
 
         theirs, ours = await package.both(case, chaos)

@@ -99,7 +99,7 @@ async def test_closing_early_drops_the_connection(package, chaos, where):
                     break
             await response.aclose()
             await response.aclose()  # idempotent
-        await chaos.wait_for_disconnect("/drip", timeout=1)
+        await chaos.wait_for_disconnect("/drip", timeout=20)
         return (await client.get(chaos.url("/ok"))).status_code
 
     theirs, ours = await package.both(case, chaos)
@@ -111,8 +111,8 @@ async def test_closing_the_client_with_open_streams(package, chaos):
     client = package.module.AsyncClient(transport=package.ours())
     request = client.build_request("GET", chaos.url("/drip?n=1000&ms=5"))
     response = await client.send(request, stream=True)
-    await asyncio.wait_for(client.aclose(), 1)
-    await chaos.wait_for_disconnect("/drip", timeout=1)
+    await asyncio.wait_for(client.aclose(), 20)
+    await chaos.wait_for_disconnect("/drip", timeout=20)
     with pytest.raises(package.module.TransportError):
         async for _ in response.aiter_raw():
             pass

@@ -117,7 +117,7 @@ class TestEvents:
         async def case(client, recorder):
             await client.get(chaos.url("/stall?at=request"), extensions=recorder.extensions)
 
-        await self.check(package, case, "ReadTimeout", timeout=0.2)
+        await self.check(package, case, "ReadTimeout", timeout=package.module.Timeout(20, read=0.2))
 
     async def test_broken_body(self, package, chaos):
         async def case(client, recorder):
@@ -158,14 +158,14 @@ class TestWhen:
             task = asyncio.create_task(
                 client.get(chaos.url("/stall?at=request"), extensions=recorder.extensions)
             )
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while recorder.names[-1:] != ["http11.receive_response_headers.started"]:
                     await asyncio.sleep(0.005)
             assert not task.done()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        await chaos.wait_for_disconnect("/stall", timeout=1)
+        await chaos.wait_for_disconnect("/stall", timeout=20)
 
     async def test_an_exception_of_the_callback_passes(self, package, chaos):
         class Mine(Exception):
@@ -178,7 +178,7 @@ class TestWhen:
         async with package.client(package.ours()) as client:
             with pytest.raises(Mine):
                 await client.get(chaos.url("/drip?n=1000&ms=5"), extensions={"trace": trace})
-            await chaos.wait_for_disconnect("/drip", timeout=1)
+            await chaos.wait_for_disconnect("/drip", timeout=20)
             assert (await client.get(chaos.url("/ok"))).status_code == 200
 
     async def test_it_must_be_async(self, package, chaos):
