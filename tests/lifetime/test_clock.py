@@ -58,7 +58,7 @@ async def main():
         calls = [asyncio.ensure_future(client.get(url + "/ok?ms=1000")) for _ in range(20)]
         began = time.monotonic()
         late = asyncio.ensure_future(client.get(url + "/ok?ms=100000", timeout=2))
-        while client.stats()["active"] < 21:
+        while client.stats()["started"] < 21:
             await asyncio.sleep(0.01)
         for days in (400, -800):
             wall = time.time()
@@ -70,7 +70,7 @@ async def main():
             await late
         except llmcurl.ReadTimeout:
             took = time.monotonic() - began
-            assert 2 <= took < 60, took
+            assert 1.99 <= took < 60, took
         else:
             raise AssertionError("it has an answer")
         jump(800 * 86400)

@@ -43,7 +43,7 @@ async def main():
             except OSError:
                 pass
             try:
-                await asyncio.wait_for(client.post(PATH, json=BODY), 10)
+                await asyncio.wait_for(client.post(PATH, json=BODY), 20)
             except Exception as raised:
                 error = raised
             for fd in held:

@@ -99,8 +99,8 @@ async def test_a_client_may_be_closed_with_calls_in_flight_and_in_the_queue(chao
     client = llmcurl.AsyncClient(limits=llmcurl.Limits(max_connections=5))
     calls = [client.get(chaos.url("/stall")) for _ in range(20)]
     await chaos.wait_for_request("/stall", 5)
-    await asyncio.wait_for(client.aclose(), 5)
-    results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
+    await asyncio.wait_for(client.aclose(), 20)
+    results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
     assert all(isinstance(result, (RuntimeError, llmcurl.TransportError)) for result in results), (
         results
     )

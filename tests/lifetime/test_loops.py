@@ -68,6 +68,7 @@ def test_a_loop_that_closes_with_calls_in_flight_drops_them(chaos: Chaos, factor
     async def main() -> None:
         calls.extend(client.get(chaos.url("/stall")) for _ in range(20))
         calls.append(client.post(chaos.url("/stall?at=upload"), content=b"x" * 30_000_000))
+        await chaos.wait_for_request("/stall", 21)
         await asyncio.wait(calls, timeout=0.2)
 
     run(main(), factory)
@@ -94,6 +95,7 @@ def test_a_loop_that_closes_with_tasks_inside_streams_closes_them(chaos: Chaos, 
 
     async def main() -> None:
         tasks = [asyncio.ensure_future(reader()) for _ in range(10)]
+        await chaos.wait_for_request("/stall", 10)
         await asyncio.wait(tasks, timeout=0.2)
 
     run(main(), factory)

@@ -39,7 +39,7 @@ async def test_errors_of_every_phase(chaos, tls) -> None:
             chaos.url(f"/redirect?key={SECRET}"),
         ]
         async with llmcurl.AsyncClient(
-            headers=headers, timeout=llmcurl.Timeout(5, read=0.1), follow_redirects=True
+            headers=headers, timeout=llmcurl.Timeout(30, read=0.1), follow_redirects=True
         ) as client:
             for place in places:
                 with pytest.raises(llmcurl.HTTPError) as caught:
