@@ -176,7 +176,7 @@ async def test_a_stream_that_breaks_counts_however_its_reader_takes_it(mocks, pa
 async def test_stall_before_the_first_token(mocks, pair):
     # The head and signs of life arrive, and are no content.
     mocks[0].script(Failure.no_first_token(keepalive=0.05))
-    llm = Fallback(pair, after=0.3)
+    llm = Fallback(pair, after=0.6)
     async with llm.stream("warm up") as stream:
         pass
     mocks[0].script(Failure.no_first_token(keepalive=0.05))
@@ -184,8 +184,8 @@ async def test_stall_before_the_first_token(mocks, pair):
     async with llm.stream("x") as stream:
         text = await anext(stream.text_stream)
         first = time.monotonic() - started
-    assert text == "from" and 0.3 <= first < 5.0
-    assert abs(stream.first_token_after - first) < 1.0
+    assert text == "from" and 0.59 <= first < 15.0
+    assert 0.59 <= stream.first_token_after <= first + 0.01
     assert llm.stats()[0].stalled == 2
     await until(lambda: mocks[0].stats.disconnects == 2)
 
@@ -199,12 +199,12 @@ async def test_the_last_one_has_no_limit(mocks, pair):
 
 async def test_within_limits_a_chat(mocks, pair):
     mocks[0].script(Reply("late", latency=30))
-    assert (await Fallback(pair, within=0.1).chat("x")).text == "from b"
+    assert (await Fallback(pair, within=0.6).chat("x")).text == "from b"
     await until(lambda: mocks[0].stats.disconnects == 1)
     mocks[0].script(Reply("late", latency=30))
     mocks[1].script(Failure.server_error())
     with pytest.raises(ServerError) as caught:
-        await Fallback(pair, within=0.1).chat("x")
+        await Fallback(pair, within=0.6).chat("x")
     assert type(caught.value.tried[0].error) is NoContentInTime
 
 
@@ -217,16 +217,16 @@ async def test_one_deadline_for_all(mocks, pair, streamed):
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         if streamed:
-            async with llm.stream("x", deadline=0.6):
+            async with llm.stream("x", deadline=1.8):
                 pass
         else:
-            await llm.chat("x", deadline=0.6)
-    assert 0.6 <= time.monotonic() - started < 5
+            await llm.chat("x", deadline=1.8)
+    assert 1.79 <= time.monotonic() - started < 15
     assert [mock.stats.requests for mock in mocks] == [1, 1]
     assert [one.failures for one in llm.stats()] == [1, 0]
     mocks[0].configure(reply=Reply("late", latency=30))
     with pytest.raises(DeadlineExceeded):
-        await Fallback(pair).chat("x", deadline=0.1)
+        await Fallback(pair).chat("x", deadline=1.0)
     assert [mock.stats.requests for mock in mocks] == [2, 1]
 
 

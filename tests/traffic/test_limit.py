@@ -41,7 +41,7 @@ async def test_the_server_never_refuses(make, mock_llm):
         replies = await asyncio.gather(*(llm.chat("x") for _ in range(100)))
         seconds = time.monotonic() - begun
     assert len(replies) == 100 and mock_llm.stats.rate_limited <= 2
-    assert seconds >= (100 - 31) / 50 and limit.stats()["waiting"] == 0
+    assert seconds >= (100 - 31) / 50 - 0.02 and limit.stats()["waiting"] == 0
 
 
 async def test_refusals_with_retry_after_all_succeed(make, mock_llm):
@@ -131,7 +131,7 @@ async def test_an_error_inside_of_a_stream_is_a_refusal(make, mock_llm):
 
 
 async def test_one_for_each_model(make, mock_llm):
-    mock_llm.configure(latency=0.05)
+    mock_llm.configure(latency=0.3)
     small, rest = RateLimit(concurrency=1), RateLimit(concurrency=1)
     async with make(limit={"small": small, "*": rest}) as llm:
         calls = [

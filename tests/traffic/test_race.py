@@ -29,7 +29,7 @@ async def test_first_of_takes_the_first_success_and_cancels_the_rest_at_the_serv
 
 
 async def late(llm):
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
     return await llm.chat("x")
 
 

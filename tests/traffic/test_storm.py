@@ -56,7 +56,7 @@ async def storm(url, limit, seed, count=150):
         if o is not None and not isinstance(o, (HTTPError, asyncio.CancelledError))
     ]
     assert not wrong and 0 < outcomes.count(None) < count
-    for _ in range(100):
+    for _ in range(2000):
         if not any(limit.stats()[name] for name in ("in_flight", "waiting")):
             break
         await asyncio.sleep(0.01)

@@ -81,7 +81,7 @@ async def test_first_token_before_the_head(llm, mock_llm):
 async def test_first_token_is_not_put_off_by_roles_and_pings(llm, mock_llm):
     mock_llm.script(events(ROLE, *[PING] * 500, gap=0.02))
     error = await fails(
-        llm, stream_timeout=StreamTimeout(first_token=1.0, first_byte=FAR, idle=FAR)
+        llm, stream_timeout=StreamTimeout(first_token=1.5, first_byte=FAR, idle=FAR)
     )
     assert error.which == "first_token" and error.status == 200
     assert error.partial.text == ""
@@ -106,7 +106,7 @@ async def test_idle_is_not_put_off_by_pings_and_keeps_what_came(llm, mock_llm):
 async def test_a_reader_that_lags_is_not_an_idle_stream(llm, mock_llm):
     mock_llm.script(events(*[TOKEN] * 12, END, gap=0.02))
     texts = []
-    async with llm.stream("x", stream_timeout=StreamTimeout(idle=1.0)) as stream:
+    async with llm.stream("x", stream_timeout=StreamTimeout(idle=1.2)) as stream:
         async for text in stream.text_stream:
             texts.append(text)
             if len(texts) == 1:
@@ -117,7 +117,7 @@ async def test_a_reader_that_lags_is_not_an_idle_stream(llm, mock_llm):
 async def test_a_loop_that_is_held_is_not_an_idle_stream(llm, mock_llm):
     """What came meanwhile lies in the socket."""
     mock_llm.script(events(*[TOKEN] * 40, END, gap=0.05))
-    async with llm.stream("x", stream_timeout=StreamTimeout(idle=1.0)) as stream:
+    async with llm.stream("x", stream_timeout=StreamTimeout(idle=1.2)) as stream:
         asyncio.get_running_loop().call_later(0.1, time.sleep, 1.4)
         assert (await stream.reply()).text == "word " * 40
 
@@ -136,8 +136,8 @@ async def test_rate_of_a_stream_that_stalls(llm, mock_llm):
 
 
 async def test_fast_enough(llm, mock_llm):
-    mock_llm.script(events(*[TOKEN * 10] * 30, END, gap=0.05))
-    limits = StreamTimeout(min_rate=1, rate_window=1.0, idle=FAR, first_token=FAR, first_byte=FAR)
+    mock_llm.script(events(*[TOKEN * 10] * 30, END, gap=0.07))
+    limits = StreamTimeout(min_rate=1, rate_window=1.5, idle=FAR, first_token=FAR, first_byte=FAR)
     async with llm.stream("x", stream_timeout=limits) as stream:
         reply = await stream.reply()
     assert reply.text == "word " * 300
@@ -155,7 +155,7 @@ async def test_deadline_inside_of_the_block(llm, mock_llm):
 async def test_deadline_before_the_first_token(llm, mock_llm):
     mock_llm.script(events(ROLE, *[PING] * 1000, gap=0.02))
     with pytest.raises(DeadlineExceeded) as caught:
-        async with llm.stream("x", deadline=1.0):
+        async with llm.stream("x", deadline=1.5):
             raise AssertionError("there is no token")
     assert caught.value.attempts[0].status == 200
 
@@ -163,7 +163,7 @@ async def test_deadline_before_the_first_token(llm, mock_llm):
 async def test_the_read_timeout_returns_after_the_head(llm, mock_llm):
     """first_byte bounds the wait for the head only."""
     mock_llm.script(events(TOKEN, TOKEN + END, gap=1.5))
-    async with llm.stream("x", stream_timeout=StreamTimeout(first_byte=1.0)) as stream:
+    async with llm.stream("x", stream_timeout=StreamTimeout(first_byte=1.2)) as stream:
         assert (await stream.reply()).text == "word word "
 
 
@@ -171,7 +171,7 @@ async def test_another_attempt_when_the_caller_allows_it(llm, mock_llm):
     mock_llm.script(Failure.stall(0), "done")
     async with llm.stream(
         "x",
-        stream_timeout=StreamTimeout(first_token=SOON),
+        stream_timeout=StreamTimeout(first_token=1.2),  # the second attempt has as little
         retry=Retry(backoff=0.01, maybe_sent=True),
     ) as stream:
         assert (await stream.reply()).text == "done"
