@@ -19,7 +19,7 @@ async def main(calls: int = 30) -> tuple[int, int, list[str]]:
             refused = mock.stats.rate_limited
             mock.script(Failure.black_hole(), Failure.stall(2))
         try:
-            await llm.chat("Think for a long time.", deadline=0.2)
+            await llm.chat("Think for a long time.", deadline=1.0)
         except DeadlineExceeded as error:
             ended.append(f"{error.phase}, {len(error.attempts)} attempt")
         try:

@@ -20,7 +20,7 @@ def make(provider: str, mock: Any, **options: Any) -> LLM:
     return cls(base_url=mock.base_url, **options)
 
 
-async def until(condition: Any, timeout: float = 5.0) -> None:
+async def until(condition: Any, timeout: float = 20.0) -> None:
     """Waits until the condition holds."""
     end = asyncio.get_running_loop().time() + timeout
     while not condition():

@@ -133,7 +133,7 @@ async def test_an_answer_that_had_arrived_whole_is_whole_after_leaving(provider,
 async def test_a_stall_after_which_the_task_gives_up(provider, mock_llm):
     mock_llm.script(Failure.stall(after=2, reply=Reply(TEXT)))
     async with make(provider, mock_llm) as llm:
-        stream = llm.stream("x", timeout=0.3)
+        stream = llm.stream("x", timeout=0.8)
         with pytest.raises(StreamInterrupted) as error:
             async with stream:
                 async for _ in stream:

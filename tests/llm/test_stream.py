@@ -216,7 +216,7 @@ async def test_the_end_comes_too_early(llm, mock_llm):
 
 async def test_silence(llm, mock_llm):
     mock_llm.script(Failure.stall(after=2))
-    async with llm.stream("x", timeout=0.3) as stream:
+    async with llm.stream("x", timeout=0.8) as stream:
         with pytest.raises(StreamInterrupted) as error:
             await stream.reply()
     assert isinstance(error.value.__cause__, ReadTimeout)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from common import PROVIDERS, make
+from common import PROVIDERS, make, until
 from llmcurl.llm import Tool, ToolError, TooManyRounds
 from llmcurl.testing import Reply, ToolCall
 
@@ -133,22 +133,25 @@ async def test_run(llm, mock_llm):
 
 
 async def test_calls_run_at_once_and_sync_ones_in_threads(llm, mock_llm):
-    threads = set()
+    threads, begun = set(), []
 
     async def slow(n: int) -> int:
-        await asyncio.sleep(0.2)
+        begun.append(n)
+        await until(lambda: len(begun) == 4)
         return n
 
     def blocking(n: int) -> int:
         threads.add(threading.current_thread())
-        time.sleep(0.2)
+        begun.append(n)
+        end = time.monotonic() + 20
+        while len(begun) < 4 and time.monotonic() < end:
+            time.sleep(0.005)
         return n
 
     calls = tuple(ToolCall(name, {"n": i}) for i in range(2) for name in ("slow", "blocking"))
     mock_llm.script(Reply(tool_calls=calls), "done")
-    start = time.monotonic()
     done = await llm.run("go", tools=[slow, blocking])
-    assert time.monotonic() - start < 0.7
+    assert len(begun) == 4 and not any(failed for _, _, failed in done.calls)
     assert [result for _, result, _ in done.calls] == ["0", "0", "1", "1"]
     assert threads and threading.main_thread() not in threads
 
