@@ -130,7 +130,12 @@ def test_times_are_written_as_openai_writes_them(seconds, text):
 
 
 async def test_more_than_max_concurrent_at_once_get_429():
-    async with mock_and_client(max_concurrent=2, latency=0.2) as (mock, client):
+    async def held(request):
+        while mock.stats.rate_limited < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        return "x"
+
+    async with mock_and_client(max_concurrent=2, reply=held) as (mock, client):
         answers = await asyncio.gather(*(client.post(CHAT, json=BODY) for _ in range(5)))
         assert sorted(a.status_code for a in answers) == [200, 200, 429, 429, 429]
         assert mock.stats.rate_limited == 3
@@ -138,16 +143,21 @@ async def test_more_than_max_concurrent_at_once_get_429():
 
 
 async def test_requests_wait_for_a_worker_in_their_order():
-    async with mock_and_client(workers=2, latency=0.1) as (mock, client):
-        begun = time.monotonic()
-        calls = [asyncio.ensure_future(client.post(CHAT, json=BODY)) for _ in range(5)]
-        while mock.stats.requests < 5:
+    holes = [Failure.black_hole()] * 2
+    async with mock_and_client(workers=2, latency=0.1, script=holes) as (mock, client):
+        stuck = [asyncio.ensure_future(client.post(CHAT, json=BODY)) for _ in holes]
+        while mock.stats.requests < 2:
             await asyncio.sleep(0.005)
-        assert mock.stats.waiting == 3
+        calls = [asyncio.ensure_future(client.post(CHAT, json=BODY)) for _ in range(3)]
+        while mock.stats.waiting < 3:
+            await asyncio.sleep(0.005)
+        begun = time.monotonic()
+        stuck[0].cancel()  # one worker for all three
         answers = await asyncio.gather(*calls)
         assert all(a.status_code == 200 for a in answers)
-        assert time.monotonic() - begun > 0.29
+        assert time.monotonic() - begun > 0.27
         assert mock.stats.waiting == 0
+        stuck[1].cancel()
 
 
 async def test_a_client_that_leaves_frees_its_worker_and_its_place_in_the_queue():
@@ -187,7 +197,7 @@ async def test_latencies_have_a_tail_and_the_same_one_for_the_same_seed():
     async with mock_and_client(latency=0.02, slow_rate=1.0, slow_factor=10.0) as (_, client):
         begun = time.monotonic()
         await client.post(CHAT, json=BODY)
-        assert time.monotonic() - begun >= 0.2
+        assert time.monotonic() - begun >= 0.19
 
 
 async def test_a_slow_stream_is_slow_to_its_first_event_only():
@@ -196,10 +206,10 @@ async def test_a_slow_stream_is_slow_to_its_first_event_only():
     async with mock_and_client(reply=reply, slow_rate=1.0, slow_factor=4.0) as (_, client):
         begun = time.monotonic()
         async with client.stream("POST", path, json=body) as answer:
-            assert time.monotonic() - begun < 5.0
+            assert time.monotonic() - begun < 20
             async for _chunk in answer.aiter_raw():
                 break
-        assert time.monotonic() - begun >= 0.2
+        assert time.monotonic() - begun >= 0.19
 
 
 # -- attempts ----------------------------------------------------------------------------------------------------------

@@ -30,12 +30,15 @@ def text_of(answer: dict) -> str:
 @contextlib.asynccontextmanager
 async def mock_and_client(**settings) -> AsyncIterator[tuple[MockLLM, httpx.AsyncClient]]:
     async with MockLLM(**settings) as mock:
-        async with httpx.AsyncClient(base_url=mock.base_url, trust_env=False, timeout=5) as client:
+        async with httpx.AsyncClient(base_url=mock.base_url, trust_env=False, timeout=30) as client:
             yield mock, client
 
 
 async def talk(mock: MockLLM, data: bytes, *, pieces: int = 0) -> bytes:
-    """Send bytes, all at once or in pieces of a size, and read until the server closes or is silent for 0.2 s."""
+    """Send bytes, all at once or in pieces of a size, and read until the server closes or is silent for twice 0.1 s.
+
+    Twice, since after one of them all may have stood still, the server too.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", mock.port)
     step = pieces or len(data)
     for start in range(0, len(data), step):
@@ -43,10 +46,16 @@ async def talk(mock: MockLLM, data: bytes, *, pieces: int = 0) -> bytes:
         await writer.drain()
         if pieces:
             await asyncio.sleep(0)
-    got = b""
-    with contextlib.suppress(TimeoutError):
-        while part := await asyncio.wait_for(reader.read(65536), 0.2):
-            got += part
+    got, silent = b"", 0
+    while silent < 2:
+        try:
+            part = await asyncio.wait_for(reader.read(65536), 0.1)
+        except TimeoutError:
+            silent += 1
+            continue
+        if not part:
+            break
+        got, silent = got + part, 0
     writer.close()
     with contextlib.suppress(ConnectionError):
         await writer.wait_closed()
@@ -185,10 +194,11 @@ async def test_requests_are_recorded_with_headers_and_bodies_up_to_a_bound():
 
 
 async def test_a_client_that_leaves_is_counted():
-    async with mock_and_client(latency=5) as (mock, client):
+    async with mock_and_client(latency=60) as (mock, client):
         with pytest.raises(httpx.ReadTimeout):
-            await client.post(CHAT, json=BODY, timeout=0.05)
-        await asyncio.sleep(0.02)
+            await client.post(CHAT, json=BODY, timeout=httpx.Timeout(20, read=0.05))
+        while not mock.stats.disconnects:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
         stats = mock.stats
         assert (stats.disconnects, stats.in_flight, stats.answered, stats.requests) == (1, 0, 0, 1)
 
