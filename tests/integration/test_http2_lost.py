@@ -24,7 +24,7 @@ def second_call(authority):
 
     async def call(fate: str, method: str) -> tuple[object, list[int]]:
         with Fateful(fate, tls=context) as server:
-            async with llmcurl.AsyncClient(http2=True, verify=verify, timeout=10) as client:
+            async with llmcurl.AsyncClient(http2=True, verify=verify, timeout=30) as client:
                 assert (await client.get(server.url("/first"))).text == "/first"
                 body = b"x" * 100 if method == "POST" else None
                 try:

@@ -158,7 +158,7 @@ def test_a_client_closed_in_one_thread_while_another_uses_it_ends_cleanly(
 
     thread = threading.Thread(target=lambda: run(use(), factory))
     thread.start()
-    started.wait(10)
+    started.wait(30)
     run(client.aclose(), factory)
     thread.join(30)
     assert not thread.is_alive() and len(outcome) == 20

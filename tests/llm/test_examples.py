@@ -88,7 +88,7 @@ def service(request, mock_llm):
         end = time.monotonic() + 20
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                socket.create_connection(("127.0.0.1", port), 5).close()
                 break
             except OSError:
                 assert process.poll() is None and time.monotonic() < end

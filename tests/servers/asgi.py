@@ -95,7 +95,7 @@ class Uvicorn:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(30)
         self._socket.close()
 
     def __enter__(self) -> Uvicorn:

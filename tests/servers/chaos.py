@@ -11,6 +11,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -215,6 +216,7 @@ class Chaos(ThreadedServer):
     def __init__(self, **options) -> None:
         super().__init__(**options)
         self.seen: list[Seen] = []
+        self.tally: Counter[str] = Counter()  # requests for each path, for scripts that ask often
         self._accepted_before = self._open_before = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -230,6 +232,7 @@ class Chaos(ThreadedServer):
                 connection.request = request
                 connection.requests += 1
                 self.seen.append(request)
+                self.tally[request.path] += 1
                 script, connection.next = connection.next, None
                 await (script or SCRIPTS.get(request.path.split("/")[1], unknown))(
                     connection, request
@@ -239,6 +242,7 @@ class Chaos(ThreadedServer):
 
     def reset_log(self) -> None:
         self.seen = []
+        self.tally.clear()
         self._accepted_before = self.connections
         self._open_before = self.peak = self.open
         self.mark()

@@ -52,7 +52,7 @@ async def unknown(c: Connection, r: Seen) -> None:
 async def ok(c: Connection, r: Seen) -> None:
     """A small JSON answer, keep-alive; ?status= its status, ?ms= latency, ?upto= not before so many requests for /ok came."""
     await c.read_body()
-    while c.server.count("/ok") < r.number("upto"):
+    while c.server.tally["/ok"] < r.number("upto"):
         await pause(c, 0.005)
     if "ms" in r.query:
         await pause(c, r.number("ms") / 1000)
@@ -482,7 +482,7 @@ async def step(c: Connection, r: Seen) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     for number in range(int(r.number("n", 3))):
-        while c.server.count("/ok") < number:
+        while c.server.tally["/ok"] < number:
             await pause(c, 0.005)
         line = b"%d\n" % number
         await c.send(b"%x\r\n%s\r\n" % (len(line), line))

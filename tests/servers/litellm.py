@@ -103,7 +103,7 @@ def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
     end = time.monotonic() + START_TIMEOUT
     while True:
         try:
-            opener.open(f"{url}/health/liveliness", timeout=5).close()
+            opener.open(f"{url}/health/liveliness", timeout=20).close()
             return
         except OSError:
             if process.poll() is not None or time.monotonic() > end:

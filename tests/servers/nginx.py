@@ -271,13 +271,13 @@ class Nginx:
         return self
 
     def _wait_ready(self, ports: list[int]) -> bool:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         for port in ports:
             while True:
                 if self.process.poll() is not None:
                     return False
                 try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    socket.create_connection(("127.0.0.1", port), timeout=5).close()
                     break
                 except OSError:
                     if time.monotonic() > deadline:
@@ -290,10 +290,10 @@ class Nginx:
         if self.process is not None:
             self.process.terminate()
             try:
-                self.process.wait(5)
+                self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(5)
+                self.process.wait(20)
             self.process = None
 
     def log(self) -> str:
@@ -302,7 +302,7 @@ class Nginx:
 
     def get(self, path: str) -> bytes:
         """One plain request over a connection of its own, for counters."""
-        with socket.create_connection(("127.0.0.1", self.http_port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", self.http_port), timeout=20) as sock:
             sock.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
             data = b""
             while piece := sock.recv(65536):

@@ -109,7 +109,7 @@ class ThreadedServer:
         if self._thread is None:
             return
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(30)
         self._thread = None
 
     def __enter__(self):

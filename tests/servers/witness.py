@@ -41,7 +41,7 @@ class Witness:
         with contextlib.suppress(OSError):
             while True:
                 peer, _ = self._listener.accept()
-                peer.settimeout(10)
+                peer.settimeout(30)
                 with contextlib.suppress(OSError), peer:
                     self._answer(peer)
 

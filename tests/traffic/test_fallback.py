@@ -256,7 +256,7 @@ async def test_cancelled_by_the_caller(mocks, pair):
 
 
 async def test_an_open_circuit_is_skipped_and_tried_again(mocks, pair):
-    llm = Fallback(pair, breaker=Breaker(failures=2, cooldown=0.3))
+    llm = Fallback(pair, breaker=Breaker(failures=2, cooldown=1.5))
     mocks[0].configure(failure=Failure.server_error())
     for _ in range(5):
         assert (await llm.chat("x")).text == "from b"

@@ -304,7 +304,7 @@ def test_mock_serves_until_it_is_told_to_stop():
             assert answer.code == 429 and answer.headers["retry-after"] == "5"
         process.send_signal(signal.SIGTERM)
         assert "1 requests" in process.stdout.read()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()
