@@ -241,9 +241,10 @@ async def byte_by_byte(c: Connection, r: Seen) -> None:
 
 @script("slow-head")
 async def slow_head(c: Connection, r: Seen) -> None:
-    """A head that takes ?ms= for each byte."""
+    """A head that takes ?ms= for each byte, with ?lines= short ones."""
     await c.read_body()
-    await c.send_slowly(answer(b"{}"), pause=r.number("ms") / 1000)
+    extra = ["A: 1"] * int(r.number("lines"))
+    await c.send_slowly(answer(b"{}", *extra), pause=r.number("ms") / 1000)
 
 
 @script("sink")
