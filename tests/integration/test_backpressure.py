@@ -101,7 +101,7 @@ async def test_a_paused_reader_is_no_read_timeout(chaos: Chaos, nginx: Nginx) ->
         async with client.stream("GET", nginx.http + "/big") as response:
             pieces = response.aiter_bytes()
             await anext(pieces)
-            await asyncio.sleep(1.6)
+            await asyncio.sleep(1.4)
             got = 0
             async for piece in pieces:
                 got += len(piece)

@@ -50,11 +50,13 @@ async def test_before_it_starts_nothing_is_sent(chaos: Chaos) -> None:
 async def test_in_the_queue_nothing_is_sent(chaos: Chaos) -> None:
     async with one_place() as client:
         first, second, third = (
-            client.get(chaos.url(path)) for path in ("/ok?ms=100", "/never", "/ok?n=3")
+            client.get(chaos.url(path)) for path in ("/ok?upto=2", "/never", "/ok?n=3")
         )
         await chaos.wait_for_request("/ok")
         second.cancel()
         await cancelled(second)
+        async with llmcurl.AsyncClient() as other:
+            await other.get(chaos.url("/ok"))  # the first waits for this
         assert (await first).status_code == (await third).status_code == 200
     assert chaos.count("/never") == 0
 

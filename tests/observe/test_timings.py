@@ -36,7 +36,7 @@ async def test_a_plain_calls_phases_come_one_after_the_other(chaos: Chaos) -> No
 
 async def test_a_streams_timeline_has_its_tokens(llm, mock_llm) -> None:
     mock_llm.script("one two three four five six seven eight")
-    mock_llm.configure(ttft=0.1, token_interval=0.1)
+    mock_llm.configure(ttft=0.1, token_interval=0.06)
     async with llm.stream("x") as stream:
         assert stream.timings.first_token is None and stream.timings.done is None
         text = ""

@@ -351,7 +351,7 @@ def test_numbers_that_cannot_be(files, capsys, option):
 
 
 def test_killed_twice_and_resumed_every_input_is_answered_once(tmp_path):
-    outcome = load("batch").drive(tmp_path, 2000, 50, 2, 0.02, "plain", ("--quiet",))
+    outcome = load("batch").drive(tmp_path, 2000, 50, 2, 0.07, "plain", ("--quiet",))
     assert [part.status for part in outcome.parts] == [-signal.SIGKILL, -signal.SIGKILL, 0]
     assert outcome.problems() == []
     assert outcome.requests <= 2000 + 2 * 50
