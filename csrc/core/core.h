@@ -217,6 +217,7 @@ struct lc_lane {
   lc_timer timer; /* libcurl's time-out */
   lc_timer watch; /* the end of keep-alive; silence of a lane that has transfers */
   int64_t last_event; /* ns */
+  int64_t heard; /* ns, the peer's last bytes, 0 = none yet */
   uint32_t active; /* transfers */
   uint32_t paused; /* of these: waiting for their owner, unwatched like an idle one */
   uint32_t socks; /* open sockets */

@@ -3,6 +3,7 @@
  * rule and change together. */
 #include "xfer.h"
 
+#include "lane.h"
 #include "timers.h"
 
 #define LATE (20 * LC_MS)
@@ -104,6 +105,8 @@ void lc_xfer_expired(lc_xfer *x)
   }
   else if(t->read && now >= x->activity + t->read)
     why = LC_END_READ_TIMEOUT;
+  if(why && x->connected)
+    lc_lane_mistrust(x->lane, x->activity);
   if(why)
     lc_xfer_finish(x, why, CURLE_OPERATION_TIMEDOUT);
   else

@@ -27,6 +27,8 @@ static uint32_t to_epoll(unsigned mask)
   uint32_t events = 0;
   if(mask & LC_EV_IN)
     events |= EPOLLIN | EPOLLRDHUP;
+  if(mask & LC_EV_HUP)
+    events |= EPOLLRDHUP;
   if(mask & LC_EV_OUT)
     events |= EPOLLOUT;
   return events;

@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #define SILENCE (5000 * LC_MS) /* a lane with transfers and no event for so long gets one perform */
@@ -286,6 +287,29 @@ void lc_lane_remove(lc_lane *lane, lc_xfer *x)
   lc_lane_relist(lane);
 }
 
+/* libcurl keeps an HTTP/2 connection whose stream has failed, even if all of it has: its session in an
+ * error, its peer silent. What runs on it may go on, nothing new may start. */
+static void forsake(lc_lane *lane)
+{
+  if(lane->origin->proto == LC_PROTO_H2) {
+    lane->broken = 1;
+    lane->origin->pool->sweep = 1;
+  }
+}
+
+void lc_lane_mistrust(lc_lane *lane, int64_t since)
+{
+  if(lane->heard < since)
+    forsake(lane);
+}
+
+/* An error answer that came before all of the body was sent: libcurl 8 then resets the stream itself, and
+ * may take that for a failure. It says these words only after the answer's end. */
+static int whole_answer(const lc_xfer *x, CURLcode result)
+{
+  return result == CURLE_HTTP2_STREAM && x->head.complete && strstr(x->slot->error, "reset by curl (error 0x5 ");
+}
+
 /* Ends what libcurl says is done. */
 static void harvest(lc_lane *lane)
 {
@@ -307,6 +331,10 @@ static void harvest(lc_lane *lane)
     slot = x->slot;
     if(!result && !x->head.complete)
       result = CURLE_PARTIAL_FILE; /* libcurl takes a head cut short for a whole one */
+    if(whole_answer(x, result))
+      result = CURLE_OK;
+    if(result == CURLE_HTTP2 || result == CURLE_RECV_ERROR || result == CURLE_SEND_ERROR)
+      forsake(lane);
     if(result && slot->emfile && lc_pool_requeue(x))
       continue;
     if(result && slot->refused && slot->replay && lc_pool_send_fresh(x))
@@ -430,8 +458,33 @@ static void uncork(lc_lane *lane, int fd, uint32_t gen)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
 }
 
+/* libcurl has said what is wrong with a transfer, and lets it wait: it ended the HTTP/2 session for an error of
+ * the peer's, and will fail its transfers when they are run again, which no event may ask for. */
+static int troubled(const lc_lane *lane)
+{
+  const lc_xfer *x;
+  if(lane->origin->proto != LC_PROTO_H2)
+    return 0;
+  for(x = lane->xfers; x && !x->slot->error[0]; x = x->next)
+    ;
+  return x != NULL;
+}
+
+/* After each run that settle() has seen. `finished` and `news` are from before it: a run with either has moved on. */
+static void look_after(lc_lane *lane, uint64_t finished, const lc_xfer *news)
+{
+  const lc_reactor *r = lane->origin->pool->reactor;
+  int running = 0;
+  read_rest(lane);
+  if(r->stats.finished == finished && r->news_tail == news && troubled(lane))
+    settle(lane, curl_multi_perform(lane->multi, &running));
+}
+
 void lc_lane_run(lc_lane *lane)
 {
+  const lc_reactor *r = lane->origin->pool->reactor;
+  const lc_xfer *news = r->news_tail;
+  const uint64_t finished = r->stats.finished;
   int running = 0;
   int fd = lane->fd;
   uint32_t corked = cork(lane);
@@ -441,12 +494,14 @@ void lc_lane_run(lc_lane *lane)
   code = curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running);
   uncork(lane, fd, corked);
   settle(lane, code);
-  read_rest(lane);
+  look_after(lane, finished, news);
 }
 
 void lc_lane_event(lc_lane *lane, int fd, unsigned events)
 {
   lc_reactor *r = lane->origin->pool->reactor;
+  const lc_xfer *news = r->news_tail;
+  const uint64_t finished = r->stats.finished;
   int running = 0, bits = 0;
 
   if(events & (LC_EV_IN | LC_EV_HUP))
@@ -456,10 +511,12 @@ void lc_lane_event(lc_lane *lane, int fd, unsigned events)
   if(events & LC_EV_ERR)
     bits |= CURL_CSELECT_ERR;
   lane->last_event = r->now;
+  if(events & LC_EV_IN)
+    lane->heard = r->now;
   if(events & LC_EV_ERR)
     r->socks[fd].reset = 1;
   settle(lane, curl_multi_socket_action(lane->multi, fd, bits, &running));
-  read_rest(lane);
+  look_after(lane, finished, news);
 }
 
 void lc_lane_watch(lc_lane *lane)
@@ -471,7 +528,7 @@ void lc_lane_watch(lc_lane *lane)
     lc_lane_free(lane); /* keep-alive is over */
     return;
   }
-  if(r->now >= lane->last_event + SILENCE && lane->timer.want == LC_NEVER && lane->origin->https) {
+  if((r->now >= lane->last_event + SILENCE && lane->timer.want == LC_NEVER && lane->origin->https) || troubled(lane)) {
     uint64_t before = r->stats.finished;
     int running = 0;
     lc_xfer *news = r->news_tail;

@@ -28,6 +28,9 @@ void lc_lane_run(lc_lane *lane);
 void lc_lane_event(lc_lane *lane, int fd, unsigned events);
 /* Its watch timer fired: keep-alive is over, or it has been silent. */
 void lc_lane_watch(lc_lane *lane);
+/* A transfer has run out of time. If its HTTP/2 connection has been silent since then, others might wait there
+ * in vain, too. */
+void lc_lane_mistrust(lc_lane *lane, int64_t since);
 /* Connections no transfer is on (HTTP/1.1: a transfer has one of its own). */
 uint32_t lc_lane_idle(const lc_lane *lane);
 /* Into the origin's list it belongs to now. */

@@ -333,10 +333,25 @@ void lc_target_unref(lc_target *t)
 
 /* ---- admission ---- */
 
+/* An idle connection that has said something is no longer listened to: a goodbye after that shows only here. */
+static int has_left(const lc_lane *lane)
+{
+  lc_reactor *r = lane->origin->pool->reactor;
+  if(lane->origin->proto != LC_PROTO_H2 || !lane->origin->https || lane->active || lane->socks != 1 || lane->fd < 0 ||
+     r->socks[lane->fd].mask != LC_EV_HUP || !lc_sock_alerted(lane->fd))
+    return 0;
+  lc_sock_died(r, lane->fd);
+  return 1;
+}
+
 static lc_lane *pick_lane(lc_origin *origin, int *no_fd)
 {
-  if(origin->lanes[LC_LANES_IDLE])
-    return origin->lanes[LC_LANES_IDLE];
+  while(origin->lanes[LC_LANES_IDLE]) {
+    lc_lane *lane = origin->lanes[LC_LANES_IDLE];
+    if(!has_left(lane))
+      return lane;
+    origin->pool->sweep = 1; /* it is in the list of the full ones now */
+  }
   if(origin->lanes[LC_LANES_ROOM])
     return origin->lanes[LC_LANES_ROOM];
   return lc_lane_new(origin, no_fd);
@@ -574,6 +589,6 @@ void lc_pool_lane_settled(lc_lane *lane)
 {
   lc_pool *pool = lane->origin->pool;
   /* freed at the end of the step: libcurl may be running it now */
-  if(pool->closed || lane->dead)
+  if(pool->closed || lane->dead || lane->broken)
     pool->sweep = 1;
 }

@@ -177,6 +177,8 @@ static void idle_event(lc_reactor *r, lc_sock *s, int fd, unsigned events)
       ssize_t got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
       gone = !got || (got > 0 && lane->origin->proto != LC_PROTO_H2);
     }
+    else if(!gone && !lane->active && lane->origin->proto == LC_PROTO_H2)
+      gone = lc_sock_alerted(fd); /* libcurl 8.22 overlooks it */
     if(gone) {
       lc_sock_died(r, fd);
       lc_pool_lane_settled(lane);

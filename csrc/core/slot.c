@@ -160,9 +160,12 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
       lc_pool_learn(x->target->origin, LC_PROTO_H1);
       x->lane->regroup = 1;
     }
-    else if(lc_curl_version() >= READS_AHEAD) {
-      lc_tls_read_ahead(slot->easy);
-      x->lane->ahead = 1;
+    else if(lc_tls_usable()) {
+      lc_pool_learn(x->target->origin, LC_PROTO_H2); /* not with the first answer: there may be none, see lc_xfer_may_replay */
+      if(lc_curl_version() >= READS_AHEAD) {
+        lc_tls_read_ahead(slot->easy);
+        x->lane->ahead = 1;
+      }
     }
   }
   slot->received_before = UINT64_MAX;

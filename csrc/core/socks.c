@@ -6,8 +6,13 @@
 #include "lc_alloc.h"
 
 #include <string.h>
+#include <sys/socket.h>
 
 #define FIRST_ENTRIES 64
+#define PEEK 2048 /* bytes looked at */
+#define TLS_HEAD 5 /* of a record: type, version, length (RFC 8446 5.1) */
+#define TLS_ALERT 21
+#define TLS_DATA 23
 
 static uint64_t tag_of(int fd, const lc_sock *s)
 {
@@ -161,13 +166,15 @@ void lc_sock_mute(lc_reactor *r, int fd)
   lc_sock *s = &r->socks[fd];
   if(!s->registered)
     return;
-  if(s->mask == s->want && !s->want) {
+  if(s->mask == LC_EV_HUP && !s->want) {
     /* an error is reported whatever the mask says: out with it */
     lc_evset_del(&r->ev, fd);
     s->registered = 0;
     return;
   }
-  (void)register_mask(r, fd, s, s->want);
+  /* of an idle one the end is still news: TLS and HTTP/2 say things before it, and libcurl 8.22 takes
+     an HTTP/2 connection that was closed in good order for a live one */
+  (void)register_mask(r, fd, s, s->want ? s->want : LC_EV_HUP);
 }
 
 void lc_sock_rest(lc_reactor *r, int fd)
@@ -177,6 +184,22 @@ void lc_sock_rest(lc_reactor *r, int fd)
     lc_evset_del(&r->ev, fd); /* or its room to send would show again and again */
     s->registered = 0;
   }
+}
+
+int lc_sock_alerted(int fd)
+{
+  unsigned char bytes[PEEK];
+  ssize_t got = recv(fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+  ssize_t at = 0;
+
+  while(at + TLS_HEAD <= got) {
+    unsigned len = ((unsigned)bytes[at + 3] << 8) | bytes[at + 4];
+    /* TLS 1.3 hides the type: two bytes, their type and a tag of 16 or 8 are too few for a frame of HTTP/2 */
+    if(bytes[at] == TLS_ALERT || (bytes[at] == TLS_DATA && (len == 3 + 16 || len == 3 + 8)))
+      return 1;
+    at += TLS_HEAD + (ssize_t)len;
+  }
+  return !got;
 }
 
 void lc_sock_died(lc_reactor *r, int fd)

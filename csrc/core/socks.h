@@ -28,6 +28,9 @@ void lc_sock_mute(lc_reactor *r, int fd);
 void lc_sock_rest(lc_reactor *r, int fd);
 /* An idle one was closed by its peer. */
 void lc_sock_died(lc_reactor *r, int fd);
+/* 1 when a TLS alert, which on an idle connection can only be close_notify or worse, or the end is among what
+ * waits to be read. */
+int lc_sock_alerted(int fd);
 /* Forgets all sockets of a lane that is being freed: those libcurl closed without
  * a word. */
 void lc_socks_forget(lc_reactor *r, const lc_lane *lane);

@@ -415,6 +415,11 @@ static void apply_pause(lc_xfer *x)
   x->activity = lc_now();
   note_paused(x);
   code = curl_easy_pause(x->slot->easy, mask);
+  if(code == CURLE_BAD_FUNCTION_ARGUMENT) {
+    /* it has no connection at the moment: libcurl is about to send it again, and a body that is fed cannot be */
+    lc_xfer_finish(x, LC_END_STALE, CURLE_SEND_FAIL_REWIND);
+    return;
+  }
   if(code) {
     lc_xfer_finish(x, (lc_reason)x->reason, code);
     return;
@@ -490,6 +495,14 @@ static int answer_begun(const lc_slot *slot, const lc_obituary *found)
   return found && slot->received_before != UINT64_MAX && found->received > slot->received_before + !found->reset;
 }
 
+/* Its connection, which for the first of several streams to learn of it is not closed yet. */
+static int was_reset(const lc_slot *slot, const lc_obituary *found)
+{
+  const lc_reactor *r = slot->pool->reactor;
+  int fd = slot->local_port > 0 ? r->fd_of_port[(uint16_t)slot->local_port] : 0;
+  return found ? found->reset : fd > 0 && r->socks[fd].lane && r->socks[fd].reset;
+}
+
 int lc_xfer_may_replay(lc_xfer *x)
 {
   const lc_slot *slot = x->slot;
@@ -508,10 +521,10 @@ int lc_xfer_may_replay(lc_xfer *x)
     return 0;
   if(lc_slot_nothing_sent(slot))
     return 1;
-  if(x->target->origin->proto == LC_PROTO_H2 && (!found || !slot->error[0]))
-    return 1; /* the connection lives, or did not fail: the server refused the stream unseen, on its own or
-                 with GOAWAY (RFC 9113 6.8 and 8.7). Of all that makes libcurl try again only this leaves
-                 no text in the error buffer */
+  if(x->target->origin->proto == LC_PROTO_H2 && !slot->error[0] && !was_reset(slot, found))
+    return 1; /* the connection did not fail: the server refused the stream unseen, on its own or with GOAWAY
+                 (RFC 9113 6.8 and 8.7). Of all that makes libcurl try again only this leaves no text in the
+                 error buffer, and a TCP reset, which can be seen */
   if(x->replay_unsent_only)
     return 0;
   return lc_xfer_idempotent(x);

@@ -1,6 +1,6 @@
-"""An HTTP/2 server that ends a connection, or one stream of it, in a chosen way.
+"""HTTP/2 servers that end a connection, or one stream of it, in a chosen way, or follow a script.
 
-Job: answer a connection's first request, meet its second as `fate` says, answer everything on later connections,
+Job (Fateful): answer a connection's first request, meet its second as `fate` says, answer everything on later connections,
 and keep what it saw. Not its job: well-behaved HTTP/2 (nginx.py).
 """
 
@@ -11,7 +11,7 @@ import asyncio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import RequestReceived, StreamEnded
+from h2.events import DataReceived, RequestReceived, StreamEnded
 
 from servers.thread import ThreadedServer
 
@@ -65,3 +65,64 @@ class Fateful(ThreadedServer):
             http.close_connection(last_stream_id=last)
         writer.write(http.data_to_send())
         return self.fate in ("refused", "internal", "goaway-open")
+
+
+class Scripted(ThreadedServer):
+    """`script(server, peer, stream)` meets each request when it is whole, or when its body begins if its path starts
+    with /early; `requests` has those met. `peer` is a Peer."""
+
+    def __init__(self, script, **options) -> None:
+        super().__init__(**options)
+        self.script = script
+        self.requests: list[tuple[int, str]] = []  # (connection, path)
+        self.done: set[str] = set()  # what scripts tell the test
+
+    def connections_of(self, path: str) -> list[int]:
+        return [number for number, seen in self.requests if seen == path]
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(self.connections, writer)
+        while data := await reader.read(65536):
+            for event in peer.http.receive_data(data):
+                if isinstance(event, RequestReceived):
+                    peer.paths[event.stream_id] = dict(event.headers)[":path"]
+                    continue
+                begun = isinstance(event, DataReceived)
+                if begun and event.flow_controlled_length:  # the other streams may go on
+                    peer.http.increment_flow_control_window(event.flow_controlled_length)
+                if not begun and not isinstance(event, StreamEnded):
+                    continue
+                path = peer.paths[event.stream_id]
+                if begun == path.startswith("/early") and event.stream_id not in peer.met:
+                    peer.met.add(event.stream_id)
+                    self.requests.append((peer.number, path))
+                    self.script(self, peer, event.stream_id)
+            if writer.is_closing():
+                return
+            peer.flush()
+
+
+class Peer:
+    """One connection of `Scripted`."""
+
+    def __init__(self, number: int, writer: asyncio.StreamWriter) -> None:
+        self.number = number
+        self.writer = writer
+        self.http = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        self.http.initiate_connection()
+        self.paths: dict[int, str] = {}
+        self.met: set[int] = set()
+        self.flush()
+
+    def flush(self) -> None:
+        self.writer.write(self.http.data_to_send())
+
+    def answer(self, stream: int, status: int = 200) -> None:
+        self.http.send_headers(stream, [(":status", str(status))])
+        self.http.send_data(stream, self.paths[stream].encode(), end_stream=True)
+
+    def raw(self, kind: int, payload: bytes, stream: int = 0) -> None:
+        """A frame that need not be a lawful one."""
+        self.flush()
+        head = len(payload).to_bytes(3, "big") + bytes([kind, 0]) + stream.to_bytes(4, "big")
+        self.writer.write(head + payload)
