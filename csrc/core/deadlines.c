@@ -4,9 +4,11 @@
 #include "xfer.h"
 
 #include "lane.h"
+#include "slot.h"
 #include "timers.h"
 
 #define LATE (20 * LC_MS)
+#define CLOCK (10 * LC_MS) /* how finely the kernel tells when bytes came */
 #define SENT_AT_ONCE 65536 /* a body up to this size counts as sent with its head */
 
 static int64_t sooner(int64_t a, int64_t b)
@@ -66,6 +68,17 @@ int lc_xfer_await_bytes(lc_xfer *x, int64_t wait, int64_t read)
   return lc_timers_next(timers) < before;
 }
 
+/* libcurl hands on whole lines of a head and whole records of TLS: the bytes of one that comes slowly are
+ * signs of life as well. Those of an HTTP/2 connection may be another stream's. */
+static int trickles(lc_xfer *x)
+{
+  int64_t heard = x->target->origin->proto == LC_PROTO_H2 ? 0 : lc_slot_heard(x->slot);
+  if(heard <= x->activity + CLOCK)
+    return 0;
+  x->activity = heard;
+  return x->pool->reactor->now < heard + x->timeouts.read;
+}
+
 void lc_xfer_expired(lc_xfer *x)
 {
   const lc_timeouts *t = &x->timeouts;
@@ -103,7 +116,7 @@ void lc_xfer_expired(lc_xfer *x)
     if(t->write && now >= x->activity + t->write)
       why = LC_END_WRITE_TIMEOUT;
   }
-  else if(t->read && now >= x->activity + t->read)
+  else if(t->read && now >= x->activity + t->read && !trickles(x))
     why = LC_END_READ_TIMEOUT;
   if(why && x->connected)
     lc_lane_mistrust(x->lane, x->activity);

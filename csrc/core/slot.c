@@ -91,6 +91,18 @@ static int local_port_of(int fd)
   return 0;
 }
 
+int64_t lc_slot_heard(const lc_slot *slot)
+{
+  const int *fd_of_port = slot->pool->reactor->fd_of_port;
+  int fd = slot->local_port > 0 ? fd_of_port[(uint16_t)slot->local_port] : 0;
+  struct tcp_info info;
+  socklen_t len = sizeof(info);
+  memset(&info, 0, sizeof(info));
+  if(fd <= 0 || local_port_of(fd) != slot->local_port || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+    return 0;
+  return lc_now() - info.tcpi_last_data_recv * LC_MS;
+}
+
 static uint64_t bytes_received(int fd)
 {
   struct tcp_info info;

@@ -21,6 +21,8 @@ void lc_slot_settle(lc_slot *slot, int local_port);
 /* 1 when not a byte of the request was given to the kernel. Reads a counter of
  * the handle, which libcurl allows in a callback, too. */
 int lc_slot_nothing_sent(const lc_slot *slot);
+/* When the kernel last got bytes from its connection's peer (ns, to a few ms); 0 = it cannot be told. */
+int64_t lc_slot_heard(const lc_slot *slot);
 /* Unties it from its transfer; back to the pool's free list. */
 void lc_slot_give(lc_slot *slot);
 void lc_slot_free(lc_slot *slot);

@@ -159,7 +159,7 @@ def make_error(
     if cls is exc.FileDescriptorLimit:
         said = _descriptor_text(details)
     elif reason == "stale":
-        said = _stale_text(text)
+        said = _stale_text(code, text)
     elif code == 27:
         # libcurl before 8.6 has no other code for a line of the header beyond its ceiling.
         said = "a line of the header is too large (or libcurl ran out of memory)"
@@ -250,12 +250,18 @@ def _broken(code: int, text: str, phase: str) -> type[exc.RequestError]:
     return exc.ReadError
 
 
-def _stale_text(text: str) -> str:
+def _stale_text(code: int, text: str) -> str:
     """Why the reactor did not simply send the request again on a fresh connection."""
-    words = (
-        "the server closed the kept-alive connection as the request was sent; it was not sent "
-        "again because the server may have acted on it"
-    )
+    if code == 65:
+        words = (
+            "the server did not go on with the connection or the request; it was not sent again "
+            "because its body is a stream, of which a part had been read"
+        )
+    else:
+        words = (
+            "the server closed the kept-alive connection as the request was sent; it was not sent "
+            "again because the server may have acted on it"
+        )
     return f"{words} ({text})" if text else words
 
 

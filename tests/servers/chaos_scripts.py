@@ -241,10 +241,9 @@ async def byte_by_byte(c: Connection, r: Seen) -> None:
 
 @script("slow-head")
 async def slow_head(c: Connection, r: Seen) -> None:
-    """A head that takes ?ms= for each byte, with ?lines= short ones."""
+    """A head that takes ?ms= for each byte."""
     await c.read_body()
-    extra = ["A: 1"] * int(r.number("lines"))
-    await c.send_slowly(answer(b"{}", *extra), pause=r.number("ms") / 1000)
+    await c.send_slowly(answer(b"{}"), pause=r.number("ms") / 1000)
 
 
 @script("sink")

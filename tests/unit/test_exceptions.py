@@ -174,6 +174,7 @@ def test_the_descriptor_limit_says_its_value_and_how_to_raise_it() -> None:
 def test_a_stale_connection_says_why_it_was_not_replayed() -> None:
     text = str(build("stale", 56, "Connection reset by peer", "wait"))
     assert "not sent again" in text and "kept-alive" in text and "Connection reset by peer" in text
+    assert "its body is a stream" in str(build("stale", 65))
 
 
 def test_an_error_knows_its_request_even_if_the_client_adds_nothing() -> None:
