@@ -133,6 +133,7 @@ struct lc_xfer {
   lc_timeouts timeouts;
   lc_timer timer;
   int64_t created, started, connected, activity; /* ns, 0 = not yet */
+  int64_t queued; /* ns, since when it waits for a connection */
   int64_t arrived; /* ns: when the oldest byte that nobody has taken came in */
   int64_t bytes_due; /* ns: until when the owner of a stream waits for its next bytes, 0 = as the time-outs say */
   lc_times times;
@@ -196,6 +197,7 @@ struct lc_slot {
   unsigned routed : 1; /* `target` has a request target or another host to connect to */
   unsigned fresh : 1;
   unsigned emfile : 1;
+  unsigned looked : 1; /* its lane was run once more because of what `error` says */
   unsigned refused : 1; /* libcurl was kept from sending it a second time */
   unsigned replay : 1; /* though that would be safe */
   unsigned spoiled : 1; /* libcurl did not let go of it, or refused an option: freed after this use */

@@ -35,7 +35,7 @@ void lc_xfer_rearm(lc_xfer *x)
     due = sooner(due, x->bytes_due);
   if(x->state == LC_XFER_QUEUED) {
     if(t->pool)
-      due = sooner(due, x->created + t->pool);
+      due = sooner(due, x->queued + t->pool);
   }
   else if(!x->connected) {
     if(t->connect)
@@ -103,7 +103,7 @@ void lc_xfer_expired(lc_xfer *x)
       why = LC_END_IDLE;
   }
   else if(x->state == LC_XFER_QUEUED) {
-    if(t->pool && now >= x->created + t->pool)
+    if(t->pool && now >= x->queued + t->pool)
       why = LC_END_POOL_TIMEOUT;
   }
   else if(!x->connected) {
@@ -118,7 +118,7 @@ void lc_xfer_expired(lc_xfer *x)
   }
   else if(t->read && now >= x->activity + t->read && !trickles(x))
     why = LC_END_READ_TIMEOUT;
-  if(why && x->connected)
+  if(why && x->connected && !x->in_paused && !x->up_paused)
     lc_lane_mistrust(x->lane, x->activity);
   if(why)
     lc_xfer_finish(x, why, CURLE_OPERATION_TIMEDOUT);

@@ -287,9 +287,7 @@ void lc_lane_remove(lc_lane *lane, lc_xfer *x)
   lc_lane_relist(lane);
 }
 
-/* libcurl keeps an HTTP/2 connection whose stream has failed, even if all of it has: its session in an
- * error, its peer silent. What runs on it may go on, nothing new may start. */
-static void forsake(lc_lane *lane)
+void lc_lane_forsake(lc_lane *lane)
 {
   if(lane->origin->proto == LC_PROTO_H2) {
     lane->broken = 1;
@@ -299,15 +297,20 @@ static void forsake(lc_lane *lane)
 
 void lc_lane_mistrust(lc_lane *lane, int64_t since)
 {
+  const lc_pool *pool = lane->origin->pool;
+  if(lane->active > 1 && pool->config.max_connections && pool->conns >= pool->config.max_connections)
+    return; /* there is no other connection to be had as long as this one is in use */
   if(lane->heard < since)
-    forsake(lane);
+    lc_lane_forsake(lane);
 }
 
 /* An error answer that came before all of the body was sent: libcurl 8 then resets the stream itself, and
  * may take that for a failure. It says these words only after the answer's end. */
 static int whole_answer(const lc_xfer *x, CURLcode result)
 {
-  return result == CURLE_HTTP2_STREAM && x->head.complete && strstr(x->slot->error, "reset by curl (error 0x5 ");
+  return result == CURLE_HTTP2_STREAM && x->head.complete && x->head.status >= 400 &&
+         (x->head.content_length < 0 || (uint64_t)x->head.content_length == x->received) &&
+         strstr(x->slot->error, "reset by curl (error 0x5 ");
 }
 
 /* Ends what libcurl says is done. */
@@ -334,12 +337,12 @@ static void harvest(lc_lane *lane)
     if(whole_answer(x, result))
       result = CURLE_OK;
     if(result == CURLE_HTTP2 || result == CURLE_RECV_ERROR || result == CURLE_SEND_ERROR)
-      forsake(lane);
+      lc_lane_forsake(lane);
     if(result && slot->emfile && lc_pool_requeue(x))
       continue;
     if(result && slot->refused && slot->replay && lc_pool_send_fresh(x))
       continue;
-    if((result == CURLE_HTTP2 || result == CURLE_PARTIAL_FILE) && lc_xfer_may_resend(x) && lc_pool_send_fresh(x))
+    if(result && lc_xfer_may_resend(x, result) && lc_pool_send_fresh(x))
       continue;
     if(result && x->bad_head) {
       result = CURLE_WEIRD_SERVER_REPLY;
@@ -459,14 +462,17 @@ static void uncork(lc_lane *lane, int fd, uint32_t gen)
 }
 
 /* libcurl has said what is wrong with a transfer, and lets it wait: it ended the HTTP/2 session for an error of
- * the peer's, and will fail its transfers when they are run again, which no event may ask for. */
-static int troubled(const lc_lane *lane)
+ * the peer's, and will fail its transfers when they are run again, which no event may ask for. It says things of
+ * transfers that go on as well. `fresh`: something that was not said before. */
+static int troubled(lc_lane *lane, int fresh)
 {
-  const lc_xfer *x;
+  lc_xfer *x;
   if(lane->origin->proto != LC_PROTO_H2)
     return 0;
-  for(x = lane->xfers; x && !x->slot->error[0]; x = x->next)
+  for(x = lane->xfers; x && (!x->slot->error[0] || (fresh && x->slot->looked)); x = x->next)
     ;
+  if(x)
+    x->slot->looked = 1;
   return x != NULL;
 }
 
@@ -476,7 +482,7 @@ static void look_after(lc_lane *lane, uint64_t finished, const lc_xfer *news)
   const lc_reactor *r = lane->origin->pool->reactor;
   int running = 0;
   read_rest(lane);
-  if(r->stats.finished == finished && r->news_tail == news && troubled(lane))
+  if(r->stats.finished == finished && r->news_tail == news && troubled(lane, 1))
     settle(lane, curl_multi_perform(lane->multi, &running));
 }
 
@@ -528,7 +534,7 @@ void lc_lane_watch(lc_lane *lane)
     lc_lane_free(lane); /* keep-alive is over */
     return;
   }
-  if((r->now >= lane->last_event + SILENCE && lane->timer.want == LC_NEVER && lane->origin->https) || troubled(lane)) {
+  if((r->now >= lane->last_event + SILENCE && lane->timer.want == LC_NEVER && lane->origin->https) || troubled(lane, 0)) {
     uint64_t before = r->stats.finished;
     int running = 0;
     lc_xfer *news = r->news_tail;

@@ -28,6 +28,9 @@ void lc_lane_run(lc_lane *lane);
 void lc_lane_event(lc_lane *lane, int fd, unsigned events);
 /* Its watch timer fired: keep-alive is over, or it has been silent. */
 void lc_lane_watch(lc_lane *lane);
+/* libcurl keeps an HTTP/2 connection whose stream has failed, even if all of it has: its session in an
+ * error, its peer silent. What runs on it may go on, nothing new may start. */
+void lc_lane_forsake(lc_lane *lane);
 /* A transfer has run out of time. If its HTTP/2 connection has been silent since then, others might wait there
  * in vain, too. */
 void lc_lane_mistrust(lc_lane *lane, int64_t since);

@@ -430,6 +430,7 @@ static void put_back(lc_xfer *x)
   lc_slot_give(x->slot);
   x->state = LC_XFER_QUEUED;
   x->started = x->connected = 0;
+  x->in_paused = x->up_paused = 0;
   lc_queue_push_front(&pool->queue, x);
   lc_xfer_rearm(x);
   pool->reactor->start_wanted = 1;
@@ -543,6 +544,8 @@ int lc_pool_send_fresh(lc_xfer *x)
   if(x->fresh)
     return 0;
   x->fresh = 1;
+  x->queued = x->pool->reactor->now; /* it begins anew */
+  lc_lane_forsake(x->lane);
   put_back(x);
   x->pool->reactor->stats.replays++;
   return 1;

@@ -43,6 +43,12 @@ int lc_pool_start(lc_pool *pool, unsigned most);
 void lc_pool_scout_done(lc_origin *origin, lc_xfer *failed);
 /* Out of descriptors: back to the front of the queue if that can help. Returns 0 if it cannot. */
 int lc_pool_requeue(lc_xfer *x);
+/* 1 when libcurl has opened more connections than are allowed. */
+static inline int lc_pool_crowded(const lc_pool *pool)
+{
+  return pool->config.max_connections && pool->conns - pool->dead > pool->config.max_connections;
+}
+
 /* The kept connection died and sending again is safe: once more, on a fresh one.
  * Returns 0 when that was tried already. */
 int lc_pool_send_fresh(lc_xfer *x);

@@ -161,7 +161,7 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
   lc_slot_settle(slot, local_port);
   if(slot->tries) {
     slot->replay = lc_xfer_may_replay(x) ? 1 : 0;
-    if(!slot->replay || !fresh) {
+    if(!slot->replay || !fresh || lc_pool_crowded(x->pool)) {
       slot->refused = 1;
       return CURL_PREREQFUNC_ABORT;
     }
@@ -188,6 +188,8 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
     if(fd > 0 && local_port_of(fd) == local_port)
       slot->received_before = bytes_received(fd);
   }
+  if(!slot->error[0])
+    slot->error[1] = '\0'; /* from now on a mark, see lc_xfer_may_replay */
   slot->tries = 1;
   slot->local_port = local_port;
   if(x->describe)
@@ -503,8 +505,11 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
   long version = version_option(slot->pool, x);
   long upload = upload_buffer(x, kind);
   struct curl_slist *list = NULL;
+  /* HTTP/2 has left the lane of the lost connection; where connections are few its calls share a new one */
+  unsigned fresh = x->fresh && !(x->target->origin->proto == LC_PROTO_H2 && slot->pool->config.max_connections);
 
-  slot->error[0] = '\0';
+  slot->error[0] = slot->error[1] = '\0';
+  slot->looked = 0;
   slot->tries = 0;
   slot->opened = 0;
   slot->local_port = 0;
@@ -555,9 +560,9 @@ CURLcode lc_slot_load(lc_slot *slot, lc_xfer *x)
     SET(CURLOPT_FORBID_REUSE, (long)x->one_shot);
     slot->one_shot = x->one_shot;
   }
-  if(slot->fresh != x->fresh) {
-    SET(CURLOPT_FRESH_CONNECT, (long)x->fresh);
-    slot->fresh = x->fresh;
+  if(slot->fresh != fresh) {
+    SET(CURLOPT_FRESH_CONNECT, (long)fresh);
+    slot->fresh = fresh;
   }
   slot->xfer = x;
   x->slot = slot;

@@ -89,7 +89,7 @@ lc_rc lc_xfer_submit(lc_xfer *x)
   lc_pool *pool = x->pool;
   if(pool->closed)
     return LC_ERR_STATE;
-  x->created = lc_now();
+  x->created = x->queued = lc_now();
   x->state = LC_XFER_QUEUED;
   lc_queue_push(&pool->queue, x);
   pool->reactor->start_wanted = 1;
@@ -521,20 +521,24 @@ int lc_xfer_may_replay(lc_xfer *x)
     return 0;
   if(lc_slot_nothing_sent(slot))
     return 1;
-  if(x->target->origin->proto == LC_PROTO_H2 && !slot->error[0] && !was_reset(slot, found))
+  if(x->target->origin->proto == LC_PROTO_H2 && !slot->error[0] && !slot->error[1] && !was_reset(slot, found))
     return 1; /* the connection did not fail: the server refused the stream unseen, on its own or with GOAWAY
                  (RFC 9113 6.8 and 8.7). Of all that makes libcurl try again only this leaves no text in the
-                 error buffer, and a TCP reset, which can be seen */
+                 error buffer, and a TCP reset, which can be seen. When the new connection stands libcurl 8.22
+                 empties the buffer by its first byte (Curl_reset_fail): the second one tells */
   if(x->replay_unsent_only)
     return 0;
   return lc_xfer_idempotent(x);
 }
 
-int lc_xfer_may_resend(lc_xfer *x)
+int lc_xfer_may_resend(lc_xfer *x, CURLcode code)
 {
+  int broke = code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR; /* bytes may be out that were not counted */
   if(x->head.status || x->up_started || x->target->origin->proto != LC_PROTO_H2)
     return 0;
-  if(lc_slot_nothing_sent(x->slot))
+  if(!broke && code != CURLE_HTTP2 && code != CURLE_PARTIAL_FILE)
+    return 0;
+  if(!broke && lc_slot_nothing_sent(x->slot))
     return 1;
-  return !x->slot->opened && !x->replay_unsent_only && lc_xfer_idempotent(x);
+  return !x->new_connections && !x->replay_unsent_only && lc_xfer_idempotent(x);
 }

@@ -64,6 +64,6 @@ int lc_xfer_idempotent(const lc_xfer *x);
 /* 1 when the request may be sent again, its kept connection having died: libcurl is about to. */
 int lc_xfer_may_replay(lc_xfer *x);
 /* The same where libcurl gives up, the HTTP/2 session being over (GOAWAY was read, or the end of the connection). */
-int lc_xfer_may_resend(lc_xfer *x);
+int lc_xfer_may_resend(lc_xfer *x, CURLcode code);
 
 #endif

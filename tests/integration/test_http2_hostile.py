@@ -28,10 +28,10 @@ def scripted(authority):
     context.set_alpn_protocols(["h2"])
 
     @contextlib.asynccontextmanager
-    async def start(script, timeout: float = 10) -> AsyncIterator:
+    async def start(script, timeout: float = 10, **options) -> AsyncIterator:
         with Scripted(script, tls=context) as server:
             async with llmcurl.AsyncClient(
-                http2=True, verify=str(authority.ca_file), timeout=timeout
+                http2=True, verify=str(authority.ca_file), timeout=timeout, **options
             ) as client:
                 yield server, client
 
@@ -124,6 +124,34 @@ async def test_a_connection_that_fell_silent_is_not_used_again(scripted) -> None
         await client.post(server.url("/after"), content=b"x", timeout=10)
         assert server.connections_of("/stall") == [1]
         assert server.connections_of("/after") == [2]
+
+
+async def test_a_limit_of_connections_outweighs_the_distrust(scripted) -> None:
+    """Nobody can have another connection as long as a call waits on this one."""
+    async with scripted(stalls, limits=llmcurl.Limits(max_connections=1)) as (server, client):
+        await client.get(server.url("/first"))
+        long = asyncio.ensure_future(client.get(server.url("/stall")))
+        await until(lambda: server.connections_of("/stall"))
+        with pytest.raises(llmcurl.ReadTimeout):
+            await client.get(server.url("/stall"), timeout=0.3)
+        await client.get(server.url("/after"))
+        assert server.connections_of("/after") == [1] and not long.done()
+        long.cancel()
+
+
+@pytest.mark.skipif(LIBCURL < 0x081600, reason="libcurl 7.88 leaves the other streams waiting")
+async def test_what_is_sent_again_keeps_to_the_limit_of_connections(scripted) -> None:
+    def script(server: Scripted, peer: Peer, stream: int) -> None:
+        if peer.number > 1 or stream == 1:
+            peer.answer(stream)
+        elif len(server.requests) == 6:
+            peer.writer.close()
+
+    async with scripted(script, limits=llmcurl.Limits(max_connections=1)) as (server, client):
+        await client.get(server.url("/first"))
+        answers = await asyncio.gather(*(client.get(server.url(f"/{i}")) for i in range(5)))
+        assert [answer.text for answer in answers] == [f"/{i}" for i in range(5)]
+        assert server.connections == 2
 
 
 async def test_one_silent_stream_leaves_the_connection_to_the_others(scripted) -> None:

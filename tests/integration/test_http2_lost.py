@@ -50,7 +50,7 @@ async def test_what_the_server_did_not_take_is_sent_again(
         assert (end, seen) == ("/second", [1, 2])
 
 
-@pytest.mark.parametrize("fate", ["taken", "fin", "reset"])
+@pytest.mark.parametrize("fate", ["taken", "fin", "reset", "bad-record"])
 async def test_what_the_server_may_have_taken_is_sent_again_only_if_idempotent(
     second_call, fate: str
 ) -> None:

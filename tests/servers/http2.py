@@ -7,6 +7,7 @@ and keep what it saw. Not its job: well-behaved HTTP/2 (nginx.py).
 from __future__ import annotations
 
 import asyncio
+import os
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -22,7 +23,7 @@ class Fateful(ThreadedServer):
     "goaway-open": the same, and the connection stays;
     "refused": RST_STREAM with REFUSED_STREAM;
     "taken": GOAWAY that includes the request, then the end of the connection;
-    "fin": the end of the connection; "reset": a TCP reset;
+    "fin": the end of the connection; "reset": a TCP reset; "bad-record": bytes that TLS cannot decrypt;
     "internal": RST_STREAM with INTERNAL_ERROR."""
 
     def __init__(self, fate: str, **options) -> None:
@@ -57,6 +58,10 @@ class Fateful(ThreadedServer):
             http.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
         elif self.fate == "internal":
             http.reset_stream(stream, ErrorCodes.INTERNAL_ERROR)
+        elif self.fate == "bad-record":
+            socket = writer.get_extra_info("socket")
+            os.write(socket.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
+            return True
         elif self.fate == "reset":
             writer.transport.abort()
             return False
