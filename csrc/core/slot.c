@@ -91,14 +91,19 @@ static int local_port_of(int fd)
   return 0;
 }
 
+/* The socket with that local port; 0 = there is none any more. */
+static int fd_of(const lc_pool *pool, int local_port)
+{
+  int fd = local_port > 0 ? pool->reactor->fd_of_port[(uint16_t)local_port] : 0;
+  return fd > 0 && local_port_of(fd) == local_port ? fd : 0;
+}
+
 int64_t lc_slot_heard(const lc_slot *slot)
 {
-  const int *fd_of_port = slot->pool->reactor->fd_of_port;
-  int fd = slot->local_port > 0 ? fd_of_port[(uint16_t)slot->local_port] : 0;
-  struct tcp_info info;
+  int fd = fd_of(slot->pool, slot->local_port);
+  struct tcp_info info = {0};
   socklen_t len = sizeof(info);
-  memset(&info, 0, sizeof(info));
-  if(fd <= 0 || local_port_of(fd) != slot->local_port || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+  if(!fd || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
     return 0;
   return lc_now() - info.tcpi_last_data_recv * LC_MS;
 }
@@ -184,8 +189,8 @@ static int on_prereq(void *userp, char *ip, char *local_ip, int port, int local_
   if(!fresh && !x->target->origin->https && x->target->origin->proto != LC_PROTO_H2 && lc_xfer_idempotent(x)) {
     /* should it die, did any byte of an answer come? Over TLS that cannot be told; of HTTP/2 libcurl
        passes on whole heads, and other frames are no answer */
-    int fd = x->pool->reactor->fd_of_port[(uint16_t)local_port];
-    if(fd > 0 && local_port_of(fd) == local_port)
+    int fd = fd_of(x->pool, local_port);
+    if(fd)
       slot->received_before = bytes_received(fd);
   }
   if(!slot->error[0])
