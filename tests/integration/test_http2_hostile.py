@@ -12,11 +12,9 @@ from collections.abc import AsyncIterator
 import llmcurl
 import pytest
 from h2.errors import ErrorCodes
-from llmcurl import _native
-from servers.http2 import Peer, Scripted
+from servers.http2 import LIBCURL, TELLS_GOAWAY, Peer, Scripted
 from servers.thread import until
 
-LIBCURL = _native.curl_info()["version_num"]
 PING, GOAWAY, WINDOW_UPDATE = 6, 7, 8
 
 
@@ -40,7 +38,7 @@ def scripted(authority):
 
 @pytest.mark.parametrize("how", ["reset", "goaway"])
 async def test_a_refusal_counts_before_the_first_answer_too(scripted, how: str) -> None:
-    if how == "goaway" and LIBCURL < 0x080400:
+    if how == "goaway" and not TELLS_GOAWAY:
         pytest.skip("libcurl before 8.4 says the same of a request that GOAWAY left out as of any")
 
     def script(server: Scripted, peer: Peer, stream: int) -> None:

@@ -7,11 +7,7 @@ import ssl
 
 import llmcurl
 import pytest
-from llmcurl import _native
-from servers.http2 import Fateful
-
-# libcurl before 8.4 says "error in the framing layer" of a request that GOAWAY left out, as of one that was taken.
-TELLS_GOAWAY = _native.curl_info()["version_num"] >= 0x080400
+from servers.http2 import TELLS_GOAWAY, Fateful
 
 
 @pytest.fixture
@@ -33,7 +29,7 @@ def second_call(authority):
                     end = error
                 # the client is as good as new
                 assert (await client.get(server.url("/third"))).text == "/third"
-            return end, [number for number, _, path in server.requests if path == "/second"]
+            return end, server.connections_of("/second")
 
     return call
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +12,7 @@ import pytest
 from common import PROVIDERS, make, until
 from llmcurl.llm import Tool, ToolError, TooManyRounds
 from llmcurl.testing import Reply, ToolCall
+from servers.thread import until_sync
 
 
 @dataclass
@@ -143,9 +143,7 @@ async def test_calls_run_at_once_and_sync_ones_in_threads(llm, mock_llm):
     def blocking(n: int) -> int:
         threads.add(threading.current_thread())
         begun.append(n)
-        end = time.monotonic() + 20
-        while len(begun) < 4 and time.monotonic() < end:
-            time.sleep(0.005)
+        until_sync(lambda: len(begun) == 4)
         return n
 
     calls = tuple(ToolCall(name, {"n": i}) for i in range(2) for name in ("slow", "blocking"))

@@ -10,16 +10,13 @@ import socket
 
 import llmcurl
 import pytest
-from llmcurl import _native
 from servers.chaos import Chaos
+from servers.http2 import TELLS_GOAWAY
 from servers.nginx import Nginx
 from servers.thread import ThreadedServer
 
 
-# POST: libcurl before 8.4 does not tell what GOAWAY left out (integration/test_http2_lost.py)
-@pytest.mark.parametrize(
-    "method", ["GET", "POST"] if _native.curl_info()["version_num"] >= 0x080400 else ["GET"]
-)
+@pytest.mark.parametrize("method", ["GET", "POST"] if TELLS_GOAWAY else ["GET"])
 async def test_goaway_in_the_middle_of_a_burst_loses_no_call(tmp_path, authority, method) -> None:
     """nginx says GOAWAY on each connection when it is told to reload."""
     with Nginx(tmp_path / "nginx", *authority.good) as own:

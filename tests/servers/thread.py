@@ -36,9 +36,8 @@ class ThreadedServer:
 
     def start(self) -> ThreadedServer:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(
-            family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-        )  # else no TCP_NODELAY
+        # asyncio sets TCP_NODELAY only where the protocol is told
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self.host, 0))
         listener.listen(65535)  # connects succeed from here on, even before the thread runs
